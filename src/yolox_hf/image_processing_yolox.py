@@ -1,0 +1,465 @@
+# Copyright 2026 The yolox-hf authors.
+# Licensed under the Apache License, Version 2.0; see LICENSE in the source repository or
+# http://www.apache.org/licenses/LICENSE-2.0
+"""Letterbox in, boxes out: what surrounds the YOLOX network (arXiv:2107.08430).
+
+One processor serves with and without torchvision: everything is tensor operations of PyTorch itself.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.image_transforms import center_to_corners_format, corners_to_center_format
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    AnnotationFormat,
+    AnnotationType,
+    ChannelDimension,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+    infer_channel_dimension_format,
+    validate_annotations,
+)
+from transformers.processing_utils import ImagesKwargs, Unpack
+from transformers.utils import TensorType, logging
+
+from .configuration_yolox import get_variant
+
+logger = logging.get_logger(__name__)
+
+
+# ---- letterbox
+
+
+def letterbox_scale(height: int, width: int, target_height: int, target_width: int) -> float:
+    """The factor by which a photo of `height` x `width` pixels is resized to fit the target size."""
+    return min(target_height / height, target_width / width)
+
+
+def _interpolation_weights(length: int, new_length: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """For each of `new_length` pixels, its two neighbours among `length` and their weights in 1/2048ths."""
+    position = (torch.arange(new_length, dtype=torch.float64, device=device) + 0.5) * (length / new_length) - 0.5
+    position = position.clamp(0, length - 1).float()
+    first = position.floor()
+    weight = position - first
+    index = first.long()
+    return (
+        index,
+        (index + 1).clamp(max=length - 1),
+        ((1 - weight) * 2048).round().int(),
+        (weight * 2048).round().int(),
+    )
+
+
+def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Bilinear resize without antialiasing.
+
+    For uint8 this is OpenCV's fixed-point `INTER_LINEAR`, through which the original saw its training images: weights
+    in 1/2048ths, and two truncations before the last rounding. (Plain float interpolation rounds every eighth pixel
+    the other way.)
+
+    Args:
+        image: (channels, height, width), uint8 or float.
+
+    Returns:
+        (channels, `height`, `width`), of the same dtype.
+    """
+    if image.shape[-2:] == (height, width):
+        return image
+    if image.dtype != torch.uint8:
+        return F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
+    top, bottom, top_weight, bottom_weight = _interpolation_weights(image.shape[-2], height, image.device)
+    left, right, left_weight, right_weight = _interpolation_weights(image.shape[-1], width, image.device)
+
+    def weighted_row(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        lines = image.index_select(-2, rows)
+        pixels = lines.index_select(-1, left).int().mul_(left_weight)
+        pixels += lines.index_select(-1, right).int().mul_(right_weight)
+        pixels >>= 4
+        pixels *= weight[:, None]
+        pixels >>= 16  # in quarters of a level
+        return pixels
+
+    pixels = weighted_row(top, top_weight)
+    pixels += weighted_row(bottom, bottom_weight)
+    return ((pixels + 2) >> 2).to(torch.uint8)
+
+
+# ---- boxes
+
+
+def box_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of every pair.
+
+    Args:
+        boxes: (..., n, 4), corners (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, in any unit.
+        others: (..., m, 4), in the same.
+
+    Returns:
+        (..., n, m), in [0, 1].
+    """
+    top_left = torch.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
+    bottom_right = torch.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
+    other_area = (others[..., 2:] - others[..., :2]).prod(dim=-1)
+    union = area[..., :, None] + other_area[..., None, :] - intersection
+    # Two boxes without any area have no overlap, not an undefined one.
+    return torch.where(union > 0, intersection / union, 0)
+
+
+def nms(
+    boxes: torch.Tensor,
+    scores: torch.Tensor,
+    labels: torch.Tensor | None = None,
+    *,
+    iou_threshold: float,
+    block_size: int = 512,
+) -> torch.Tensor:
+    """Greedy non-maximum suppression, exact, in blocks of boxes.
+
+    Args:
+        boxes: (n, 4), corners (x1, y1, x2, y2), in any unit.
+        scores: (n,).
+        labels: (n,): only boxes of the same label suppress each other. Without labels all do.
+        iou_threshold: a box goes if its IoU with a better one that stays is above this.
+        block_size: boxes compared with each other at once; bounds the memory.
+
+    Returns:
+        (k,) int64: indices of the boxes that stay, best first.
+    """
+
+    def suppresses(better: torch.Tensor, worse: torch.Tensor) -> torch.Tensor:
+        overlap = box_iou(boxes[better], boxes[worse]) > iou_threshold
+        return overlap if labels is None else overlap & (labels[better, None] == labels[worse])
+
+    candidates = scores.argsort(descending=True, stable=True)
+    kept = [candidates[:0]]
+    while len(candidates) > 0:
+        block, rest = candidates[:block_size], candidates[block_size:]
+        within = suppresses(block, block).triu(diagonal=1)
+        keep = torch.ones_like(block, dtype=torch.bool)
+        # A box stays if no better box that stays suppresses it. Each round settles at least the best open box.
+        while not torch.equal(settled := ~(within & keep[:, None]).any(dim=0), keep):
+            keep = settled
+        block = block[keep]
+        kept.append(block)
+        candidates = rest[~suppresses(block, rest).any(dim=0)]
+    return torch.cat(kept)
+
+
+# ---- processor
+
+
+class YoloxImageProcessorKwargs(ImagesKwargs, total=False):
+    """
+    pad_value (`int`, *optional*, defaults to 114):
+        Level of the padding, in every channel.
+    format (`str`, *optional*, defaults to `"coco_detection"`):
+        Format of the annotations; there is no other.
+    """
+
+    pad_value: int
+    format: str | AnnotationFormat
+
+
+class YoloxImageProcessor(BaseImageProcessor):
+    """Prepares photos and COCO annotations for YOLOX, and turns its outputs into detections.
+
+    Photos are resized to fit `size` with their aspect ratio kept (bilinear without antialiasing, sides truncated to
+    whole pixels) and padded at the right and the bottom. The network takes RGB with levels 0..255, so nothing is
+    rescaled or normalised by default; `do_rescale` and `do_normalize`, applied after the padding, serve checkpoints
+    that were trained so.
+
+    Args:
+        size (`int` or `dict[str, int]`, defaults to `{"height": 640, "width": 640}`):
+            Size of the padded input in pixels, a square if a single number. YOLOX-Nano and YOLOX-Tiny use 416. The
+            network needs multiples of 32.
+        do_resize (`bool`, defaults to `True`): without it, photos are only padded and must not be larger than `size`.
+        pad_value (`int`, defaults to 114): level of the padding.
+        do_convert_rgb (`bool`, defaults to `True`): bring every mode to RGB. An alpha channel is dropped.
+        do_rescale (`bool`, defaults to `False`), rescale_factor (`float`, defaults to 1/255): multiply the levels.
+        do_normalize (`bool`, defaults to `False`), image_mean, image_std (`list[float]`, default to ImageNet's):
+            subtract and divide.
+    """
+
+    valid_kwargs = YoloxImageProcessorKwargs
+    model_input_names = ["pixel_values"]
+
+    do_convert_rgb = True
+    do_resize = True
+    size = {"height": 640, "width": 640}
+    default_to_square = True
+    resample = PILImageResampling.BILINEAR
+    do_pad = True
+    pad_value = 114
+    do_rescale = False
+    rescale_factor = 1 / 255
+    do_normalize = False
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    format = AnnotationFormat.COCO_DETECTION
+
+    def __init__(self, **kwargs: Unpack[YoloxImageProcessorKwargs]):
+        super().__init__(**kwargs)
+        self._set_attributes(**kwargs)
+
+    @classmethod
+    def from_variant(cls, variant: str, **kwargs) -> "YoloxImageProcessor":
+        """The processor of a published variant: 416 pixels for YOLOX-Nano and YOLOX-Tiny, 640 for the others.
+
+        Raises:
+            ValueError: an unknown variant.
+        """
+        return cls(**{"size": get_variant(variant)["image_size"], **kwargs})
+
+    @property
+    def backend(self) -> str:
+        """Library of the image operations; transformers names it for every processor."""
+        return "torch"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is saved. The code is named for each backend: from a single name, `pipeline` derives a video processor
+        that does not exist, and asks the user whether to run its code."""
+        module = "image_processing_yolox.YoloxImageProcessor"
+        return {**super().to_dict(), "auto_map": {"AutoImageProcessor": {"torchvision": module, "pil": module}}}
+
+    def _validate_preprocess_kwargs(self, **kwargs) -> None:
+        super()._validate_preprocess_kwargs(**kwargs)
+        size = kwargs["size"]
+        if not size or not size.height or not size.width:
+            raise ValueError(
+                f"`size` must be a number or have `height` and `width`, each at least 1, got {dict(size or {})}."
+            )
+        if kwargs["resample"] not in (None, PILImageResampling.BILINEAR):
+            raise ValueError(f"`resample` must be bilinear ({PILImageResampling.BILINEAR}), got {kwargs['resample']}.")
+        if not 0 <= kwargs["pad_value"] <= 255:
+            raise ValueError(f"`pad_value` must be in [0, 255], got {kwargs['pad_value']}.")
+        if kwargs["do_pad"] is False:
+            raise ValueError("`do_pad=False` is not supported: YOLOX inputs are always padded to `size`.")
+        for name in ("do_center_crop", "crop_size", "pad_size"):
+            if kwargs[name]:
+                raise ValueError(f"`{name}` is not supported: YOLOX inputs are resized and padded to `size`.")
+
+    def process_image(
+        self,
+        image: ImageInput,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | ChannelDimension | None = None,
+        device: torch.device | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """One image as transformers takes it, to (channels, height, width): uint8, or float32 for any other numbers."""
+        if isinstance(image, Image.Image):
+            if do_convert_rgb:
+                if image.mode.startswith("I;16"):  # Pillow would clip 16 bits, not scale them
+                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                image = image.convert("RGB")
+            image = np.array(image)
+            input_data_format = ChannelDimension.LAST
+        tensor = torch.as_tensor(image)
+        if tensor.ndim == 2:
+            tensor, input_data_format = tensor[None], ChannelDimension.FIRST
+        if input_data_format is None:
+            input_data_format = infer_channel_dimension_format(tensor, num_channels=(1, 3, 4))
+        if input_data_format == ChannelDimension.LAST:
+            tensor = tensor.permute(2, 0, 1)
+        if do_convert_rgb:
+            tensor = tensor.expand(3, -1, -1) if tensor.shape[0] == 1 else tensor[:3]
+        if tensor.numel() == 0:
+            raise ValueError(f"An image must have at least one pixel, got shape {tuple(tensor.shape)}.")
+        if tensor.dtype != torch.uint8:
+            fractional = tensor.is_floating_point()
+            tensor = tensor.float()
+            if fractional and 0 < tensor.max() <= 1:
+                logger.warning_once(
+                    "An image of floats has no value above 1. YOLOX takes levels 0..255: multiply by 255, or pass uint8."
+                )
+        return tensor.to(device) if device is not None else tensor
+
+    def preprocess(
+        self,
+        images: ImageInput,
+        annotations: AnnotationType | list[AnnotationType] | None = None,
+        **kwargs: Unpack[YoloxImageProcessorKwargs],
+    ) -> BatchFeature:
+        """
+        Args:
+            images: one or several of PIL image, NumPy array, tensor, path or URL, of any sizes, levels 0..255.
+            annotations: for each image `{"image_id": int, "annotations": [...]}` with the annotations as COCO writes
+                them: `bbox` is (x, y, width, height) in photo pixels. `category_id` is taken as the class index.
+            **kwargs: for this call, any argument of the constructor; `return_tensors="pt"`; `device`.
+
+        Returns:
+            `pixel_values` (batch_size, 3, height, width) float32 in RGB and, with annotations, `labels`: for each image
+            a dictionary of `class_labels` (n,) int64; `boxes` (n, 4) float32, (center_x, center_y, width, height)
+            relative to the padded input; `area` (n,), in pixels of the padded input; `iscrowd` (n,); `image_id` (1,);
+            `orig_size` and `size` (2,), height and width of the photo and of the padded input. Crowds and boxes
+            without area inside the photo are left out.
+
+        Raises:
+            ValueError: options that do not fit together, an image that is none, or annotations in another format.
+        """
+        return super().preprocess(images, annotations, **kwargs)
+
+    def _preprocess(
+        self,
+        images: list[torch.Tensor],
+        annotations: AnnotationType | list[AnnotationType] | None,
+        do_resize: bool,
+        size: SizeDict,
+        pad_value: int,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | list[float],
+        image_std: float | list[float],
+        format: str | AnnotationFormat,
+        return_tensors: str | TensorType | None,
+        **kwargs,
+    ) -> BatchFeature:
+        if isinstance(annotations, dict):
+            annotations = [annotations]
+        if annotations is not None:
+            if len(annotations) != len(images):
+                raise ValueError(
+                    f"`annotations` must have one entry for each image, got {len(annotations)} for {len(images)} images."
+                )
+            validate_annotations(AnnotationFormat(format), (AnnotationFormat.COCO_DETECTION,), annotations)
+
+        pixel_values = torch.full(
+            (len(images), images[0].shape[0], size.height, size.width), pad_value, dtype=torch.float32,
+            device=images[0].device,
+        )  # fmt: skip
+        scales = []
+        for image, canvas in zip(images, pixel_values):
+            if image.shape[0] != canvas.shape[0]:
+                raise ValueError(f"Images must have {canvas.shape[0]} channels as the first has, got {image.shape[0]}.")
+            height, width = image.shape[-2:]
+            scale = letterbox_scale(height, width, size.height, size.width) if do_resize else 1.0
+            if do_resize:
+                image = resize_bilinear(image, max(int(height * scale), 1), max(int(width * scale), 1))
+            elif height > size.height or width > size.width:
+                raise ValueError(
+                    f"With `do_resize=False` an image must not be larger than `size` ({size.height} x {size.width}), "
+                    f"got {height} x {width}."
+                )
+            canvas[:, : image.shape[-2], : image.shape[-1]] = image
+            scales.append((height, width, scale))
+
+        if do_rescale:
+            pixel_values *= rescale_factor
+        if do_normalize:
+            mean, std = (pixel_values.new_tensor(values).view(-1, 1, 1) for values in (image_mean, image_std))
+            pixel_values = (pixel_values - mean) / std
+
+        features = BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+        if annotations is not None:
+            features["labels"] = [
+                BatchFeature(self._prepare_annotation(annotation, *scale, size), tensor_type=return_tensors)
+                for annotation, scale in zip(annotations, scales)
+            ]
+        return features
+
+    @staticmethod
+    def _prepare_annotation(
+        annotation: dict[str, Any], height: int, width: int, scale: float, size: SizeDict
+    ) -> dict[str, torch.Tensor]:
+        """COCO annotations of one photo of `height` x `width` pixels to a label in the frame of the padded input."""
+        objects = [item for item in annotation["annotations"] if not item.get("iscrowd", 0)]
+        boxes = torch.tensor([item["bbox"] for item in objects], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        boxes[:, 0::2] = boxes[:, 0::2].clamp(0, width)
+        boxes[:, 1::2] = boxes[:, 1::2].clamp(0, height)
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        boxes = boxes[keep] * scale
+        return {
+            "image_id": torch.tensor([annotation["image_id"]]),
+            "class_labels": torch.tensor([item["category_id"] for item in objects], dtype=torch.int64)[keep],
+            "boxes": corners_to_center_format(boxes)
+            / torch.tensor([size.width, size.height, size.width, size.height], dtype=torch.float32),
+            "area": (boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
+            "iscrowd": torch.zeros(len(boxes), dtype=torch.int64),
+            "orig_size": torch.tensor([height, width]),
+            "size": torch.tensor([size.height, size.width]),
+        }
+
+    def post_process_object_detection(
+        self,
+        outputs,
+        threshold: float = 0.5,
+        target_sizes: torch.Tensor | list[tuple[int, int]] | None = None,
+        nms_threshold: float = 0.65,
+        class_agnostic: bool = False,
+        max_detections: int | None = None,
+        size: int | dict[str, int] | None = None,
+    ) -> list[dict[str, torch.Tensor]]:
+        """Detections from the outputs of `YoloxForObjectDetection`: each anchor's best class, threshold, then NMS.
+
+        Args:
+            outputs: anything with `logits` (batch_size, num_anchors, num_labels) and `pred_boxes` (batch_size,
+                num_anchors, 4), as `YoloxObjectDetectionOutput` describes them. Not modified.
+            threshold: detections with a score above this come back, in [0, 1].
+            target_sizes: (batch_size, 2), height and width of each photo in pixels. Without them boxes are relative
+                to the padded input.
+            nms_threshold: a box goes if its IoU with a better one of its class is above this, in [0, 1].
+            class_agnostic: let boxes of different classes suppress each other too.
+            max_detections: keep at most so many of the best for each image. No limit by default, as in the original.
+            size: the `size` given to `preprocess`, if it was not the processor's own.
+
+        Returns:
+            For each image a dictionary of `scores` (n,) float32, best first; `labels` (n,) int64; and `boxes` (n, 4)
+            float32, (x1, y1, x2, y2) in pixels of the photo (0 <= x1 <= x2 <= width), or relative in [0, 1]. n is 0
+            where nothing is found.
+
+        Raises:
+            ValueError: a threshold outside [0, 1], `target_sizes` of another length than the batch, or
+                `max_detections` below 1.
+        """
+        for name, value in (("threshold", threshold), ("nms_threshold", nms_threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
+        if max_detections is not None and max_detections < 1:
+            raise ValueError(f"`max_detections` must be at least 1 or None, got {max_detections}.")
+        logits, pred_boxes = outputs.logits, outputs.pred_boxes
+        if target_sizes is not None and len(target_sizes) != len(logits):
+            raise ValueError(
+                f"`target_sizes` must have one (height, width) for each image, got {len(target_sizes)} for a batch of "
+                f"{len(logits)}."
+            )
+
+        best_logits, labels = logits.float().max(dim=-1)
+        scores = best_logits.sigmoid()
+        corners = center_to_corners_format(pred_boxes.float())
+        padded = self._standardize_kwargs(size=size, default_to_square=True)["size"] if size is not None else self.size
+        results = []
+        for index in range(len(scores)):
+            candidates = scores[index] > threshold
+            image_scores, image_labels, boxes = (
+                values[index][candidates] for values in (scores, labels, corners)
+            )  # fmt: skip
+            limit = boxes.new_ones(4)
+            if target_sizes is not None:
+                height, width = (int(side) for side in target_sizes[index])
+                scale = letterbox_scale(height, width, padded.height, padded.width) if self.do_resize else 1.0
+                boxes = boxes * (boxes.new_tensor([padded.width, padded.height] * 2) / scale)
+                limit = boxes.new_tensor([width, height] * 2)
+            keep = nms(boxes, image_scores, None if class_agnostic else image_labels, iou_threshold=nms_threshold)
+            keep = keep[:max_detections]
+            results.append(
+                {
+                    "scores": image_scores[keep],
+                    "labels": image_labels[keep],
+                    "boxes": torch.minimum(boxes[keep].clamp(min=0), limit),
+                }
+            )
+        return results
+
+
+__all__ = ["YoloxImageProcessor"]
