@@ -2,8 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 """Convert an original YOLOX checkpoint to a folder for transformers and the Hub.
 
-    python conversion/convert_yolox_to_hf.py --checkpoint yolox_s.pth --output-dir yolox-s
-    python conversion/convert_yolox_to_hf.py --variant yolox-s --output-dir yolox-s      # downloads the official file
+python conversion/convert_yolox_to_hf.py --checkpoint yolox_s.pth --output-dir yolox-s
+python conversion/convert_yolox_to_hf.py --variant yolox-s --output-dir yolox-s      # downloads the official file
 """
 
 import argparse
@@ -42,7 +42,9 @@ def push_to_hub(folder: Path, repo_id: str) -> str:
         OSError: there is no token to upload with.
     """
     if get_token() is None:
-        raise OSError(f"{folder} was written but not uploaded: there is no Hub token. Run `hf auth login` or set HF_TOKEN.")
+        raise OSError(
+            f"{folder} was written but not uploaded: there is no Hub token. Run `hf auth login` or set HF_TOKEN."
+        )
     api = HfApi()
     api.create_repo(repo_id, exist_ok=True)
     commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Add YOLOX weights and code")
@@ -70,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"  SHA-256     {provenance['sha256']}")
         print(f"  parameters  {model.num_parameters():,}")
         print(f"  classes     {model.config.num_labels}")
-        print(f"  input       {processor.size.height} x {processor.size.width}, {provenance['preprocessing']} checkpoint")
+        height, width = processor.size["height"], processor.size["width"]
+        print(f"  input       {height} x {width}, {provenance['preprocessing']} checkpoint")
         print(f"Written to {options.output_dir}")
         if options.push_to_hub:
             print(f"Uploaded: {push_to_hub(options.output_dir, options.push_to_hub)}")

@@ -19,7 +19,8 @@ COCO_CLASSES = (
     "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
     "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
     "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
-)  # fmt: on
+)
+# fmt: on
 """The 80 COCO classes in the order of the original's outputs (COCO category ids, sorted, without their gaps)."""
 
 

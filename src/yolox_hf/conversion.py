@@ -10,6 +10,7 @@ import codecs
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,27 +67,27 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         with torch.serialization.safe_globals(_numpy_scalar_globals()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, UnicodeDecodeError, ValueError, KeyError, IndexError) as error:
-        unsafe = _unsafe_globals(path, error)
-        if unsafe:
+    except (
+        RuntimeError,
+        EOFError,
+        pickle.UnpicklingError,
+        UnicodeDecodeError,
+        ValueError,
+        KeyError,
+        IndexError,
+    ) as error:
+        # The restricted unpickler names the global it stopped at. The rest of its message advises to trust the file.
+        if unsafe := re.search(r"\bGLOBAL (\S+)", str(error)):
             raise ValueError(
-                f"{path} was refused and nothing in it was run: besides weights it names {', '.join(unsafe)}, and a "
-                "pickle can execute code through such names. If you trust its source, load it there and save the "
+                f"{path} was refused and nothing in it was run: besides weights it names {unsafe.group(1)}, and a "
+                "pickle can execute code through such a name. If you trust its source, load it there and save the "
                 "state dict alone."
             ) from None
         raise ValueError(
-            f"{path} ({path.stat().st_size} bytes) is not a readable PyTorch checkpoint; it may be truncated, or not "
-            f"be a checkpoint at all. PyTorch says: {str(error).splitlines()[0] if str(error) else 'end of file'}"
+            f"{path} ({path.stat().st_size} bytes) is not a readable PyTorch checkpoint: it is truncated, or "
+            "something else."
         ) from None
     return _find_weights(checkpoint, path)
-
-
-def _unsafe_globals(path: Path, error: Exception) -> list[str]:
-    """The names for which a pickle was refused, none if it failed for another reason."""
-    marker = "Unsupported global: GLOBAL "
-    if marker in str(error):
-        return [str(error).split(marker, 1)[1].split()[0]]
-    return [line for line in ("an unsupported instruction",) if "Unsupported operand" in str(error)]
 
 
 def _find_weights(checkpoint: Any, path: Path) -> dict[str, torch.Tensor]:
@@ -255,7 +256,9 @@ def convert_state_dict(
     if misshapen:
         problems.append(f"of another shape: {_shorten(misshapen)}")
     if problems:
-        raise ValueError(f"The checkpoint does not fit {config.backbone_type} with these widths: {'; '.join(problems)}.")
+        raise ValueError(
+            f"The checkpoint does not fit {config.backbone_type} with these widths: {'; '.join(problems)}."
+        )
     return converted
 
 

@@ -157,6 +157,11 @@ def nms(
 # ---- processor
 
 
+def _sides(size) -> tuple[int, int]:
+    """Height and width of a size in transformers' form."""
+    return size["height"], size["width"]
+
+
 class YoloxImageProcessorKwargs(ImagesKwargs, total=False):
     """
     pad_value (`int`, *optional*, defaults to 114):
@@ -230,7 +235,7 @@ class YoloxImageProcessor(BaseImageProcessor):
         module = "image_processing_yolox.YoloxImageProcessor"
         return {**super().to_dict(), "auto_map": {"AutoImageProcessor": {"torchvision": module, "pil": module}}}
 
-    def _validate_preprocess_kwargs(self, **kwargs) -> None:
+    def _validate_preprocess_kwargs(self, **kwargs) -> None:  # type: ignore[override]
         super()._validate_preprocess_kwargs(**kwargs)
         size = kwargs["size"]
         if not size or not size.height or not size.width:
@@ -255,7 +260,7 @@ class YoloxImageProcessor(BaseImageProcessor):
         device: torch.device | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """One image as transformers takes it, to (channels, height, width): uint8, or float32 for any other numbers."""
+        """One image as transformers takes it, to (channels, height, width): uint8, or float32 for other numbers."""
         if isinstance(image, Image.Image):
             if do_convert_rgb:
                 if image.mode.startswith("I;16"):  # Pillow would clip 16 bits, not scale them
@@ -264,10 +269,8 @@ class YoloxImageProcessor(BaseImageProcessor):
             image = np.array(image)
             input_data_format = ChannelDimension.LAST
         tensor = torch.as_tensor(image)
-        if tensor.ndim == 2:
-            tensor, input_data_format = tensor[None], ChannelDimension.FIRST
         if input_data_format is None:
-            input_data_format = infer_channel_dimension_format(tensor, num_channels=(1, 3, 4))
+            input_data_format = infer_channel_dimension_format(tensor, num_channels=(1, 3, 4))  # type: ignore[arg-type]
         if input_data_format == ChannelDimension.LAST:
             tensor = tensor.permute(2, 0, 1)
         if do_convert_rgb:
@@ -279,7 +282,7 @@ class YoloxImageProcessor(BaseImageProcessor):
             tensor = tensor.float()
             if fractional and 0 < tensor.max() <= 1:
                 logger.warning_once(
-                    "An image of floats has no value above 1. YOLOX takes levels 0..255: multiply by 255, or pass uint8."
+                    "An image of floats has no value above 1. YOLOX takes levels 0..255: multiply by 255 or use uint8."
                 )
         return tensor.to(device) if device is not None else tensor
 
@@ -297,11 +300,11 @@ class YoloxImageProcessor(BaseImageProcessor):
             **kwargs: for this call, any argument of the constructor; `return_tensors="pt"`; `device`.
 
         Returns:
-            `pixel_values` (batch_size, 3, height, width) float32 in RGB and, with annotations, `labels`: for each image
-            a dictionary of `class_labels` (n,) int64; `boxes` (n, 4) float32, (center_x, center_y, width, height)
-            relative to the padded input; `area` (n,), in pixels of the padded input; `iscrowd` (n,); `image_id` (1,);
-            `orig_size` and `size` (2,), height and width of the photo and of the padded input. Crowds and boxes
-            without area inside the photo are left out.
+            `pixel_values` (batch_size, 3, height, width) float32 in RGB and, with annotations, `labels`: for each
+            image a dictionary of `class_labels` (n,) int64; `boxes` (n, 4) float32, (center_x, center_y, width,
+            height) relative to the padded input; `area` (n,), in pixels of the padded input; `iscrowd` (n,);
+            `image_id` (1,); `orig_size` and `size` (2,), height and width of the photo and of the padded input.
+            Crowds and boxes without area inside the photo are left out.
 
         Raises:
             ValueError: options that do not fit together, an image that is none, or annotations in another format.
@@ -329,26 +332,28 @@ class YoloxImageProcessor(BaseImageProcessor):
         if annotations is not None:
             if len(annotations) != len(images):
                 raise ValueError(
-                    f"`annotations` must have one entry for each image, got {len(annotations)} for {len(images)} images."
+                    f"`annotations` must have one entry for each image, got {len(annotations)} for {len(images)}."
                 )
             validate_annotations(AnnotationFormat(format), (AnnotationFormat.COCO_DETECTION,), annotations)
 
-        pixel_values = torch.full(
-            (len(images), images[0].shape[0], size.height, size.width), pad_value, dtype=torch.float32,
-            device=images[0].device,
-        )  # fmt: skip
+        target_height, target_width = _sides(size)
+        pixel_values = images[0].new_full(
+            (len(images), images[0].shape[0], target_height, target_width), pad_value, dtype=torch.float32
+        )
         scales = []
         for image, canvas in zip(images, pixel_values):
             if image.shape[0] != canvas.shape[0]:
-                raise ValueError(f"Images must have {canvas.shape[0]} channels as the first has, got {image.shape[0]}.")
+                raise ValueError(
+                    f"Images must have {canvas.shape[0]} channels as the first has, got {image.shape[0]}."
+                )
             height, width = image.shape[-2:]
-            scale = letterbox_scale(height, width, size.height, size.width) if do_resize else 1.0
+            scale = letterbox_scale(height, width, target_height, target_width) if do_resize else 1.0
             if do_resize:
                 image = resize_bilinear(image, max(int(height * scale), 1), max(int(width * scale), 1))
-            elif height > size.height or width > size.width:
+            elif height > target_height or width > target_width:
                 raise ValueError(
-                    f"With `do_resize=False` an image must not be larger than `size` ({size.height} x {size.width}), "
-                    f"got {height} x {width}."
+                    f"With `do_resize=False` an image must not be larger than `size` ({target_height} x "
+                    f"{target_width}), got {height} x {width}."
                 )
             canvas[:, : image.shape[-2], : image.shape[-1]] = image
             scales.append((height, width, scale))
@@ -362,14 +367,17 @@ class YoloxImageProcessor(BaseImageProcessor):
         features = BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
         if annotations is not None:
             features["labels"] = [
-                BatchFeature(self._prepare_annotation(annotation, *scale, size), tensor_type=return_tensors)
+                BatchFeature(
+                    self._prepare_annotation(annotation, *scale, target_height, target_width),
+                    tensor_type=return_tensors,
+                )
                 for annotation, scale in zip(annotations, scales)
             ]
         return features
 
     @staticmethod
     def _prepare_annotation(
-        annotation: dict[str, Any], height: int, width: int, scale: float, size: SizeDict
+        annotation: dict[str, Any], height: int, width: int, scale: float, target_height: int, target_width: int
     ) -> dict[str, torch.Tensor]:
         """COCO annotations of one photo of `height` x `width` pixels to a label in the frame of the padded input."""
         objects = [item for item in annotation["annotations"] if not item.get("iscrowd", 0)]
@@ -382,12 +390,11 @@ class YoloxImageProcessor(BaseImageProcessor):
         return {
             "image_id": torch.tensor([annotation["image_id"]]),
             "class_labels": torch.tensor([item["category_id"] for item in objects], dtype=torch.int64)[keep],
-            "boxes": corners_to_center_format(boxes)
-            / torch.tensor([size.width, size.height, size.width, size.height], dtype=torch.float32),
+            "boxes": corners_to_center_format(boxes) / boxes.new_tensor([target_width, target_height] * 2),  # type: ignore
             "area": (boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
             "iscrowd": torch.zeros(len(boxes), dtype=torch.int64),
             "orig_size": torch.tensor([height, width]),
-            "size": torch.tensor([size.height, size.width]),
+            "size": torch.tensor([target_height, target_width]),
         }
 
     def post_process_object_detection(
@@ -436,19 +443,19 @@ class YoloxImageProcessor(BaseImageProcessor):
 
         best_logits, labels = logits.float().max(dim=-1)
         scores = best_logits.sigmoid()
-        corners = center_to_corners_format(pred_boxes.float())
-        padded = self._standardize_kwargs(size=size, default_to_square=True)["size"] if size is not None else self.size
+        corners: torch.Tensor = center_to_corners_format(pred_boxes.float())  # type: ignore[arg-type, assignment]
+        size = self.size if size is None else self._standardize_kwargs(size=size, default_to_square=True)["size"]
+        padded_height, padded_width = _sides(size)
         results = []
         for index in range(len(scores)):
             candidates = scores[index] > threshold
-            image_scores, image_labels, boxes = (
-                values[index][candidates] for values in (scores, labels, corners)
-            )  # fmt: skip
+            image_scores, image_labels = scores[index][candidates], labels[index][candidates]
+            boxes = corners[index][candidates]
             limit = boxes.new_ones(4)
             if target_sizes is not None:
                 height, width = (int(side) for side in target_sizes[index])
-                scale = letterbox_scale(height, width, padded.height, padded.width) if self.do_resize else 1.0
-                boxes = boxes * (boxes.new_tensor([padded.width, padded.height] * 2) / scale)
+                scale = letterbox_scale(height, width, padded_height, padded_width) if self.do_resize else 1.0
+                boxes = boxes * (boxes.new_tensor([padded_width, padded_height] * 2) / scale)
                 limit = boxes.new_tensor([width, height] * 2)
             keep = nms(boxes, image_scores, None if class_agnostic else image_labels, iou_threshold=nms_threshold)
             keep = keep[:max_detections]

@@ -41,9 +41,9 @@ class YoloxModelOutput(ModelOutput):
         hidden_states: with `output_hidden_states=True`, the backbone's five maps (stem and stages, strides 2 to 32).
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    feature_maps: tuple[torch.FloatTensor, ...] | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    feature_maps: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -57,9 +57,9 @@ class YoloxHeadOutput(ModelOutput):
         objectness_maps: three of (batch_size, 1, height / stride, width / stride), objectness logits.
     """
 
-    class_maps: tuple[torch.FloatTensor, ...] | None = None
-    box_maps: tuple[torch.FloatTensor, ...] | None = None
-    objectness_maps: tuple[torch.FloatTensor, ...] | None = None
+    class_maps: tuple[torch.Tensor, ...] | None = None
+    box_maps: tuple[torch.Tensor, ...] | None = None
+    objectness_maps: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -79,14 +79,14 @@ class YoloxObjectDetectionOutput(ModelOutput):
         hidden_states: with `output_hidden_states=True`, the backbone's five maps (stem and stages, strides 2 to 32).
     """
 
-    loss: torch.FloatTensor | None = None
-    loss_dict: dict[str, torch.FloatTensor] | None = None
-    logits: torch.FloatTensor | None = None
-    pred_boxes: torch.FloatTensor | None = None
-    class_logits: torch.FloatTensor | None = None
-    objectness_logits: torch.FloatTensor | None = None
-    last_hidden_state: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    loss_dict: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    pred_boxes: torch.Tensor | None = None
+    class_logits: torch.Tensor | None = None
+    objectness_logits: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 # ---- blocks
@@ -267,6 +267,7 @@ class YoloxDarknet(nn.Module):
     def __init__(self, config: YoloxConfig):
         super().__init__()
         stage_class: type[YoloxCSPDarknetStage] | type[YoloxDarknetStage]
+        self.stem: nn.Module
         if config.backbone_type == "darknet53":
             stage_class, self.stem = YoloxDarknetStage, YoloxDarknetStem(config)
         else:
@@ -381,7 +382,7 @@ class YoloxScorePredictor(nn.Conv2d):
 
 
 class YoloxHead(nn.Module):
-    """Decoupled head (section 2, "Decoupled head"): for each stride a stem, and a class and a box branch of two layers.
+    """Decoupled head (section 2, "Decoupled head"): for each stride a stem, then a class and a box branch.
 
     Objectness is predicted from the box branch. Nothing is shared between strides.
     """
@@ -399,7 +400,7 @@ class YoloxHead(nn.Module):
         self.stems = nn.ModuleList(YoloxConvLayer(config, level, channels) for level in in_channels)
         self.class_convs = per_level(branch)
         self.box_convs = per_level(branch)
-        self.class_predictors = per_level(lambda: YoloxScorePredictor(channels, config.num_labels))
+        self.class_predictors = per_level(lambda: YoloxScorePredictor(channels, config.num_labels))  # type: ignore[arg-type]
         self.box_predictors = per_level(lambda: nn.Conv2d(channels, 4, kernel_size=1))
         self.objectness_predictors = per_level(lambda: YoloxScorePredictor(channels, 1))
 
@@ -473,7 +474,7 @@ class YoloxPreTrainedModel(PreTrainedModel):
     config: YoloxConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     _no_split_modules = ["YoloxCSPDarknetStage", "YoloxDarknetStage"]
     # Recomputing a block would update its batch norm statistics twice.
     supports_gradient_checkpointing = False
@@ -590,7 +591,8 @@ class YoloxModel(YoloxPreTrainedModel):
 class YoloxForObjectDetection(YoloxPreTrainedModel):
     """YOLOX detector.
 
-    The nine raw maps of the head, as the paper draws them, are `detector.head(detector.model(pixel_values).feature_maps)`.
+    The nine raw maps of the head, as the paper draws them, are
+    `detector.head(detector.model(pixel_values).feature_maps)`, a `YoloxHeadOutput`.
     """
 
     accepts_loss_kwargs = False  # the loss is a mean already: `Trainer` divides it by the accumulation steps
