@@ -73,9 +73,23 @@ def get_variant(variant: str) -> dict[str, Any]:
     return dict(VARIANTS[variant])
 
 
+LOSS_FIELDS = (
+    "box_loss_weight",
+    "objectness_loss_weight",
+    "class_loss_weight",
+    "l1_loss_weight",
+    "use_l1_loss",
+    "box_loss_type",
+    "center_radius",
+    "candidate_top_k",
+    "iou_cost_weight",
+)
+"""The fields of `YoloxConfig` that are arguments of `yolox_loss`, under the same names."""
+
+
 @strict
 class YoloxConfig(BackboneConfigMixin, PreTrainedConfig):
-    """Architecture of a YOLOX backbone, model or detector. The defaults are YOLOX-S on COCO.
+    """Architecture and loss of a YOLOX backbone, model or detector. The defaults are YOLOX-S on COCO.
 
     Args:
         backbone_type (`str`, defaults to `"csp_darknet"`):
@@ -101,6 +115,19 @@ class YoloxConfig(BackboneConfigMixin, PreTrainedConfig):
         prior_probability (`float`, defaults to 0.01):
             Score that a newly initialised class or objectness predictor gives everywhere (focal loss,
             arXiv:1708.02002, section 4.1).
+        box_loss_weight (`float`, defaults to 5.0), objectness_loss_weight (`float`, defaults to 1.0),
+        class_loss_weight (`float`, defaults to 1.0), l1_loss_weight (`float`, defaults to 1.0):
+            Weights of the loss terms.
+        use_l1_loss (`bool`, defaults to `False`):
+            Add the L1 distance of the head's box outputs, as the paper does without strong augmentation.
+        box_loss_type (`str`, defaults to `"iou"`):
+            `"iou"` (1 - IoU**2) or `"giou"`.
+        center_radius (`float`, defaults to 1.5):
+            SimOTA's candidates lie within so many cells of a target's centre.
+        candidate_top_k (`int`, defaults to 10):
+            SimOTA gives a target as many anchors as its so many best IoUs add up to.
+        iou_cost_weight (`float`, defaults to 3.0):
+            Weight of -log(IoU) in SimOTA's cost, beside the class cost.
         out_features (`list[str]`, *optional*), out_indices (`list[int]`, *optional*):
             Stages that `YoloxBackbone` returns, of `"stem"`, `"stage1"` ... `"stage4"`; the last one by default. The
             neck of `YoloxModel` always reads the last three.
@@ -128,6 +155,15 @@ class YoloxConfig(BackboneConfigMixin, PreTrainedConfig):
     batch_norm_eps: float = 1e-3
     batch_norm_momentum: float = 0.03
     prior_probability: float = 0.01
+    box_loss_weight: float | int = 5.0
+    objectness_loss_weight: float | int = 1.0
+    class_loss_weight: float | int = 1.0
+    l1_loss_weight: float | int = 1.0
+    use_l1_loss: bool = False
+    box_loss_type: Literal["iou", "giou"] = "iou"
+    center_radius: float | int = 1.5
+    candidate_top_k: int = 10
+    iou_cost_weight: float | int = 3.0
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 
@@ -159,7 +195,7 @@ class YoloxConfig(BackboneConfigMixin, PreTrainedConfig):
                 "`stage_channels` and `depths` must have one entry for each of the 4 stages, "
                 f"got {self.stage_channels} and {self.depths}."
             )
-        for name in ("stem_channels", "neck_depth", "head_channels", "num_channels"):
+        for name in ("stem_channels", "neck_depth", "head_channels", "num_channels", "candidate_top_k"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if min(self.stage_channels) < 2 or any(channels % 2 for channels in self.stage_channels):
@@ -173,6 +209,11 @@ class YoloxConfig(BackboneConfigMixin, PreTrainedConfig):
                 "`batch_norm_eps` must be positive and `batch_norm_momentum` in (0, 1], "
                 f"got {self.batch_norm_eps} and {self.batch_norm_momentum}."
             )
+        for name in LOSS_FIELDS:
+            if isinstance(getattr(self, name), (int, float)) and getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
+        if self.center_radius == 0:
+            raise ValueError("`center_radius` must be positive, got 0.")
         if not 0 < self.prior_probability < 1:
             raise ValueError(f"`prior_probability` must be in (0, 1), got {self.prior_probability}.")
 

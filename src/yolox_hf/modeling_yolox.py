@@ -21,7 +21,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MA
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
-from .configuration_yolox import YoloxConfig
+from .configuration_yolox import LOSS_FIELDS, YoloxConfig
+from .loss_yolox import check_labels, pad_labels, yolox_loss
 
 # The object-detection pipeline looks a model's name up in this table, and logs an error for a name that is not there.
 MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES["yolox"] = "YoloxForObjectDetection"
@@ -614,22 +615,38 @@ class YoloxForObjectDetection(YoloxPreTrainedModel):
         """
         Args:
             pixel_values: (batch_size, 3, height, width), RGB with values in 0..255; sides are multiples of 32.
-            labels: not supported yet.
+            labels: for the loss, for each image a dictionary of `class_labels` (n,) int64 in [0, num_labels), and
+                `boxes` (n, 4), (center_x, center_y, width, height) relative to the padded input. n may be 0.
             output_hidden_states: return the backbone's maps too; `config.output_hidden_states` by default.
 
         Raises:
-            ValueError: a shape that the network does not take.
-            NotImplementedError: `labels` are given.
+            TypeError: a label is no dictionary.
+            ValueError: a shape that the network does not take, or a label that does not fit; the image is named.
         """
         if labels is not None:
-            raise NotImplementedError("The training loss of YOLOX is not implemented yet: leave `labels` out.")
+            check_labels(labels, len(pixel_values), self.config.num_labels)
         outputs = self.model(pixel_values, output_hidden_states=output_hidden_states)
         maps = self.head(outputs.feature_maps)
         class_logits = flatten_maps(maps.class_maps)
         objectness_logits = flatten_maps(maps.objectness_maps)
+        pred_boxes = decode_boxes(maps.box_maps)
+        loss, loss_dict = None, None
+        if labels is not None:
+            with torch.autocast(class_logits.device.type, enabled=False):
+                loss, loss_dict = yolox_loss(
+                    class_logits,
+                    objectness_logits,
+                    flatten_maps(maps.box_maps),
+                    pred_boxes,
+                    *pad_labels(labels, class_logits.device),
+                    map_sizes=[tuple(box_map.shape[-2:]) for box_map in maps.box_maps],
+                    **{name: getattr(self.config, name) for name in LOSS_FIELDS},
+                )
         return YoloxObjectDetectionOutput(
+            loss=loss,
+            loss_dict=loss_dict,
             logits=joint_logits(class_logits, objectness_logits),
-            pred_boxes=decode_boxes(maps.box_maps),
+            pred_boxes=pred_boxes,
             class_logits=class_logits,
             objectness_logits=objectness_logits,
             last_hidden_state=outputs.last_hidden_state,
