@@ -66,11 +66,16 @@ def test_boxes_move_with_their_pixels(name):
 
 def connected(rows, columns) -> bool:
     """Whether the pixels fill every row and column between their first and last."""
-    return len(rows.unique()) == rows.max() - rows.min() + 1 and len(columns.unique()) == columns.max() - columns.min() + 1
+    return (
+        len(rows.unique()) == rows.max() - rows.min() + 1
+        and len(columns.unique()) == columns.max() - columns.min() + 1
+    )
 
 
 def test_a_mosaic_shows_four_images_and_their_boxes():
-    config = AugmentationConfig(flip_probability=0.0, mosaic_probability=1.0, mosaic_center=(0.5, 0.5), scale=(0.5, 0.5))
+    config = AugmentationConfig(
+        flip_probability=0.0, mosaic_probability=1.0, mosaic_center=(0.5, 0.5), scale=(0.5, 0.5)
+    )
     batch = rendered([(label, 20, 20, 140, 108) for label in range(4)])
     result = BatchAugmentation(config, seed=0)(batch)
     assert (result.class_labels >= 0).sum(dim=1).tolist() == [4, 4, 4, 4]
@@ -96,7 +101,9 @@ def test_mixup_is_the_mean_with_the_boxes_of_both():
     result = BatchAugmentation(config, seed=3)(batch)
     assert result.boxes.shape[1] == 2
     partners = result.class_labels[:, 1]
-    torch.testing.assert_close(result.pixel_values, (batch.pixel_values + batch.pixel_values[partners]) / 2, atol=1e-2, rtol=0)
+    torch.testing.assert_close(
+        result.pixel_values, (batch.pixel_values + batch.pixel_values[partners]) / 2, atol=1e-2, rtol=0
+    )
     torch.testing.assert_close(result.boxes[:, 1], batch.boxes[partners, 0])
 
 
@@ -133,7 +140,7 @@ def test_presets_are_deterministic_and_keep_the_contract(preset):
         one, other = first(batch), second(batch)
         assert all(torch.equal(a, b) for a, b in zip(one, other))
         assert one.pixel_values.shape[0] == 4 and all(side % 32 == 0 for side in one.pixel_values.shape[2:])
-        assert 0 <= one.pixel_values.min() and one.pixel_values.max() <= 255
+        assert one.pixel_values.min() >= 0 and one.pixel_values.max() <= 255
         low, high = one.boxes[..., :2] - one.boxes[..., 2:] / 2, one.boxes[..., :2] + one.boxes[..., 2:] / 2
         real = one.class_labels >= 0
         assert low[real].min() >= -1e-5 and high[real].max() <= 1 + 1e-5

@@ -8,7 +8,7 @@ affine are one resampling of the batch: each output pixel is looked up once in t
 """
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -77,7 +77,13 @@ class AugmentationConfig:
     def without_mixing(self) -> "AugmentationConfig":
         """The final phase of the paper: no mosaic, no mixup, no affine; flips and colours stay."""
         return replace(
-            self, mosaic_probability=0.0, mixup_probability=0.0, scale=(1.0, 1.0), translate=0.0, degrees=0.0, shear=0.0
+            self,
+            mosaic_probability=0.0,
+            mixup_probability=0.0,
+            scale=(1.0, 1.0),
+            translate=0.0,
+            degrees=0.0,
+            shear=0.0,
         )
 
 
@@ -244,9 +250,7 @@ def _resample(batch: Batch, geometry: _Geometry, size: tuple[int, int], config: 
     return Batch(pixel_values, *_move_boxes(batch, geometry, config))
 
 
-def _move_boxes(
-    batch: Batch, geometry: _Geometry, config: AugmentationConfig
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _move_boxes(batch: Batch, geometry: _Geometry, config: AugmentationConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """The objects of the four sources of each output, moved with their pixels: hulls of the moved corners."""
     sources, center, offsets, linear, translation = geometry
     n, device = len(sources), batch.boxes.device
@@ -278,7 +282,9 @@ def _move_boxes(
         return moved.amin(dim=-2), moved.amax(dim=-2)
 
     whole_low, whole_high = hull(top_left, bottom_right)
-    shown_low, shown_high = hull(torch.minimum(torch.maximum(top_left, low), high), torch.maximum(torch.minimum(bottom_right, high), low))
+    shown_low, shown_high = hull(
+        torch.minimum(torch.maximum(top_left, low), high), torch.maximum(torch.minimum(bottom_right, high), low)
+    )
     shown_low, shown_high = shown_low.clamp(0, 1), shown_high.clamp(0, 1)
     shown = shown_high - shown_low
     visible = shown.prod(dim=-1) / (whole_high - whole_low).prod(dim=-1).clamp(min=1e-12)

@@ -15,7 +15,10 @@ import torch
 import torch.nn.functional as F
 
 STRIDES = (8, 16, 32)
-OUTSIDE_COST = 1e6  # added for anchors outside a target's centre region: they are taken only where nothing else is left
+OUTSIDE_COST = (
+    1e6  # added for anchors outside a target's centre region: they are taken only where nothing else is left
+)
+PADDING_LABEL = -1  # the class of rows that are no target
 PAIRS_AT_ONCE = 1 << 20  # (target, anchor) pairs that are compared at once; bounds the memory of the assignment
 
 
@@ -205,7 +208,7 @@ def assign_targets(
     Returns:
         `Assignment`. Inputs are not modified. An image without candidates gets an empty one.
     """
-    batch_size, num_anchors, num_labels = class_logits.shape
+    batch_size, num_anchors, _ = class_logits.shape
     num_targets = gt_labels.shape[1]
     if num_targets == 0:
         empty = torch.zeros(batch_size, num_anchors, device=pred_boxes.device)
@@ -309,23 +312,24 @@ def check_labels(labels: list[dict[str, torch.Tensor]], batch_size: int, num_lab
                 "`class_labels` must be integers of shape (n,) and `boxes` have shape (n, 4), got "
                 f"{classes.dtype} {tuple(classes.shape)} and {tuple(boxes.shape)} for image {index}."
             )
-        if boxes.device.type != "cpu" or len(classes) == 0:
-            continue
-        if classes.min() < 0 or classes.max() >= num_labels:
-            value = classes.min() if classes.min() < 0 else classes.max()
-            raise ValueError(f"`class_labels` must be in [0, {num_labels}), got {value} in image {index}.")
-        if not boxes.isfinite().all():
-            raise ValueError(f"`boxes` must be finite, got {boxes[~boxes.isfinite().all(dim=1)][0].tolist()} in image {index}.")
-        if boxes.abs().max() > 2:
-            raise ValueError(
-                "`boxes` must be (center_x, center_y, width, height) relative to the padded input, in [0, 1], got "
-                f"{boxes[boxes.abs().amax(dim=1) > 2][0].tolist()} in image {index}. Are they pixels?"
-            )
-        if boxes[:, 2:].min() < 0:
-            raise ValueError(
-                f"`boxes` must have a width and height of at least 0, got {boxes[boxes[:, 2:].amin(dim=1) < 0][0].tolist()}"
-                f" in image {index}."
-            )
+        if boxes.device.type == "cpu":
+            _check_values(classes, boxes[classes != PADDING_LABEL], num_labels, index)
+
+
+def _check_values(classes: torch.Tensor, boxes: torch.Tensor, num_labels: int, image: int) -> None:
+    wrong = classes[(classes < PADDING_LABEL) | (classes >= num_labels)]
+    if len(wrong):
+        raise ValueError(f"`class_labels` must be in [0, {num_labels}), got {wrong[0]} in image {image}.")
+    for is_wrong, rule in (
+        (~boxes.isfinite().all(dim=1), "be finite"),
+        (
+            (boxes.abs() > 2).any(dim=1),
+            "be (center_x, center_y, width, height) relative to the padded input, in [0, 1] and not in pixels",
+        ),
+        ((boxes[:, 2:] < 0).any(dim=1), "have a width and height of at least 0"),
+    ):
+        if is_wrong.any():
+            raise ValueError(f"`boxes` must {rule}, got {boxes[is_wrong][0].tolist()} in image {image}.")
 
 
 def pad_labels(labels: list[dict[str, torch.Tensor]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -335,12 +339,13 @@ def pad_labels(labels: list[dict[str, torch.Tensor]], device: torch.device) -> t
         labels: for each image `class_labels` (n,) and `boxes` (n, 4).
 
     Returns:
-        `boxes` (batch_size, max_targets, 4) float32 and `class_labels` (batch_size, max_targets) int64, -1 for padding.
+        `boxes` (batch_size, max_targets, 4) float32, and `class_labels` (batch_size, max_targets) int64, -1 for
+        padding.
     """
     boxes = [label["boxes"].to(device, torch.float32).reshape(-1, 4) for label in labels]
     classes = [label["class_labels"].to(device, torch.int64) for label in labels]
     pad = torch.nn.utils.rnn.pad_sequence
-    return pad(boxes, batch_first=True), pad(classes, batch_first=True, padding_value=-1)
+    return pad(boxes, batch_first=True), pad(classes, batch_first=True, padding_value=PADDING_LABEL)
 
 
 def yolox_loss(

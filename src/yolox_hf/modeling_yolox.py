@@ -616,7 +616,8 @@ class YoloxForObjectDetection(YoloxPreTrainedModel):
         Args:
             pixel_values: (batch_size, 3, height, width), RGB with values in 0..255; sides are multiples of 32.
             labels: for the loss, for each image a dictionary of `class_labels` (n,) int64 in [0, num_labels), and
-                `boxes` (n, 4), (center_x, center_y, width, height) relative to the padded input. n may be 0.
+                `boxes` (n, 4), (center_x, center_y, width, height) relative to the padded input. n may be 0; rows
+                of class -1 are padding.
             output_hidden_states: return the backbone's maps too; `config.output_hidden_states` by default.
 
         Raises:
@@ -624,7 +625,7 @@ class YoloxForObjectDetection(YoloxPreTrainedModel):
             ValueError: a shape that the network does not take, or a label that does not fit; the image is named.
         """
         if labels is not None:
-            check_labels(labels, len(pixel_values), self.config.num_labels)
+            check_labels(labels, len(pixel_values), self.config.num_labels)  # type: ignore[arg-type]
         outputs = self.model(pixel_values, output_hidden_states=output_hidden_states)
         maps = self.head(outputs.feature_maps)
         class_logits = flatten_maps(maps.class_maps)

@@ -1,0 +1,156 @@
+# Copyright 2026 The yolox-hf authors.
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+"""COCO metrics (average precision over IoU 0.50 to 0.95) while a `Trainer` evaluates."""
+
+import contextlib
+import io
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from transformers import EvalPrediction
+
+from .image_processing_yolox import YoloxImageProcessor
+
+COCO_STATISTICS = (
+    "map",
+    "map_50",
+    "map_75",
+    "map_small",
+    "map_medium",
+    "map_large",
+    "mar_1",
+    "mar_10",
+    "mar_100",
+    "mar_small",
+    "mar_medium",
+    "mar_large",
+)
+"""Names of COCO's twelve statistics, in its order; those of a size without objects are -1."""
+
+
+def coco_ground_truth(rows: Iterable[Mapping[str, Any]], id2label: Mapping[int, str]) -> dict[str, list]:
+    """The objects of a detection dataset as COCO writes them.
+
+    Args:
+        rows: with `image_id`, `width`, `height` and `objects` (`bbox` as (x, y, width, height) in pixels, `category`
+            as class index, and optionally `area` and `iscrowd`).
+        id2label: the name of each class index; the indices are the category ids.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for row in rows:
+        images.append({"id": row["image_id"], "width": row["width"], "height": row["height"]})
+        objects = row["objects"]
+        for index, (bbox, category) in enumerate(zip(objects["bbox"], objects["category"])):
+            area = objects["area"][index] if "area" in objects else bbox[2] * bbox[3]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": row["image_id"],
+                    "category_id": category,
+                    "bbox": list(bbox),
+                    "area": area,
+                    "iscrowd": objects["iscrowd"][index] if "iscrowd" in objects else 0,
+                }
+            )
+    categories = [{"id": index, "name": name} for index, name in id2label.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def coco_metrics(ground_truth: dict[str, list], detections: list[dict[str, Any]]) -> dict[str, float]:
+    """COCO's statistics, and `map_<class name>` for each class that has objects.
+
+    Args:
+        ground_truth: as `coco_ground_truth` returns it.
+        detections: dictionaries of `image_id`, `category_id`, `bbox` (x, y, width, height) in pixels, and `score`.
+
+    Raises:
+        ImportError: faster-coco-eval is not installed; it comes with the extra `train`.
+    """
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError:
+        raise ImportError("COCO metrics need faster-coco-eval: `pip install yolox-hf[train]`.") from None
+    if not detections:
+        return dict.fromkeys(COCO_STATISTICS, 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress by printing
+        coco = COCO(ground_truth)
+        evaluation = COCOeval_faster(coco, coco.loadRes(detections), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    metrics = {name: float(value) for name, value in zip(COCO_STATISTICS, evaluation.stats)}
+    # precision: (IoU thresholds, recalls, classes, sizes, limits); all sizes, 100 detections. -1 where no objects are.
+    precision = torch.as_tensor(evaluation.eval["precision"])[:, :, :, 0, -1]
+    for index, category_id in enumerate(evaluation.params.catIds):
+        of_class = precision[:, :, index]
+        if (of_class > -1).any():
+            metrics[f"map_{coco.cats[category_id]['name']}"] = float(of_class[of_class > -1].mean())
+    return metrics
+
+
+class CocoMetrics:
+    """`compute_metrics` for a `Trainer`: turns each batch into detections, and those into COCO's metrics at the end.
+
+    With `batch_eval_metrics=True` in the `TrainingArguments`, only detections are kept in memory. Without it the
+    `Trainer` keeps every raw output; then `eval_do_concat_batches=False` is needed.
+
+    Args:
+        image_processor: what prepared the images.
+        rows: the evaluation dataset, as `coco_ground_truth` takes it. Only its objects are read, not its images.
+        id2label: the name of each class index.
+        threshold: the least score that counts.
+        nms_threshold: of the non-maximum suppression.
+        max_detections: most detections for each image; COCO looks at 100.
+    """
+
+    def __init__(
+        self,
+        image_processor: YoloxImageProcessor,
+        rows,
+        id2label: Mapping[int, str],
+        threshold: float = 0.01,
+        nms_threshold: float = 0.65,
+        max_detections: int = 100,
+    ):
+        columns = ["image_id", "width", "height", "objects"]
+        if hasattr(rows, "select_columns"):
+            rows = rows.select_columns(columns)
+        self.ground_truth = coco_ground_truth(rows, id2label)
+        self.image_processor = image_processor
+        self.options: dict[str, Any] = {
+            "threshold": threshold,
+            "nms_threshold": nms_threshold,
+            "max_detections": max_detections,
+        }
+        self.detections: dict[int, list[dict[str, Any]]] = {}
+
+    def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
+        predictions: Any = prediction.predictions
+        labels: Any = prediction.label_ids
+        # One batch is (loss_dict, logits, pred_boxes) and its labels; the whole set is a list of those.
+        if labels and isinstance(labels[0], Mapping):
+            predictions, labels = [predictions], [labels]
+        for (_, logits, pred_boxes, *_), batch_labels in zip(predictions, labels):
+            self.add(torch.as_tensor(logits), torch.as_tensor(pred_boxes), batch_labels)
+        if not compute_result:
+            return {}
+        metrics = coco_metrics(self.ground_truth, [found for image in self.detections.values() for found in image])
+        self.detections = {}
+        return metrics
+
+    def add(self, logits: torch.Tensor, pred_boxes: torch.Tensor, labels: list[Mapping[str, Any]]) -> None:
+        """Keep the detections of one batch; `labels` give `image_id` and `orig_size` (height, width) of each photo."""
+        outputs = SimpleNamespace(logits=logits, pred_boxes=pred_boxes)
+        sizes = [(int(label["orig_size"][0]), int(label["orig_size"][1])) for label in labels]
+        results = self.image_processor.post_process_object_detection(outputs, target_sizes=sizes, **self.options)
+        for label, result in zip(labels, results):
+            image_id = int(label["image_id"][0])
+            boxes = torch.cat((result["boxes"][:, :2], result["boxes"][:, 2:] - result["boxes"][:, :2]), dim=1)
+            # By image: in distributed evaluation the last batch is filled up with images that were seen already.
+            self.detections[image_id] = [
+                {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
+                for category, box, score in zip(result["labels"].tolist(), boxes.tolist(), result["scores"].tolist())
+            ]
