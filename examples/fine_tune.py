@@ -33,7 +33,6 @@ def main(arguments: list[str] | None = None) -> None:
     splits = data.splits.cast_column("image", Image(decode=False))  # the collator decodes, and can skip what is broken
     model = YoloxForObjectDetection.from_pretrained(
         options.model,
-        num_labels=len(data.id2label),
         id2label=data.id2label,
         label2id={name: index for index, name in data.id2label.items()},
         ignore_mismatched_sizes=True,

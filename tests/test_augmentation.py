@@ -1,3 +1,4 @@
+import colorsys
 import dataclasses
 
 import pytest
@@ -108,19 +109,19 @@ def test_mixup_is_the_mean_with_the_boxes_of_both():
 
 
 def test_saturation_and_value_are_those_of_hsv():
-    import colorsys
-
     batch = rendered([(0, 0, 0, 1, 1)])._replace(pixel_values=torch.rand(1, 3, 32, 32) * 200)
     config = AugmentationConfig(flip_probability=0.0, saturation=0.3, value=0.2)
     result = BatchAugmentation(config, seed=5)(batch).pixel_values
+    ratios = []
     for before, after in zip(batch.pixel_values[0].flatten(1).T[:50], result[0].flatten(1).T[:50]):
         h, s, v = colorsys.rgb_to_hsv(*(before / 255).tolist())
         new_h, new_s, new_v = colorsys.rgb_to_hsv(*(after / 255).tolist())
-        assert new_h == pytest.approx(h, abs=1e-3)
-        ratios = (new_s / s, new_v / v)
-        first = ratios if "first" not in locals() else first
-        if new_s < 0.999 and new_v < 0.999:
-            assert ratios == pytest.approx(first, rel=1e-3)
+        if new_s < 0.999 and new_v < 0.999:  # not cut off at the end of the range
+            assert new_h == pytest.approx(h, abs=1e-3)
+            ratios.append((new_s / s, new_v / v))
+    assert len(ratios) > 20
+    assert ratios[0] != pytest.approx((1, 1), abs=0.01)
+    assert all(ratio == pytest.approx(ratios[0], rel=1e-3) for ratio in ratios)
 
 
 def test_hue_turns_and_grey_stays_grey():

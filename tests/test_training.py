@@ -264,6 +264,7 @@ def train(scenes, processor, folder, resume=None, **kwargs):
         arguments(folder, num_train_epochs=4, save_strategy="steps", save_steps=5, seed=3, **kwargs),
         data_collator=YoloxDataCollator(processor, num_labels=3),
         train_dataset=scenes,
+        recipe=TrainingRecipe(ema_horizon=0.5),
     )
     trainer.train(resume_from_checkpoint=resume)
     return model.state_dict(), trainer
@@ -327,6 +328,12 @@ def test_the_final_phase(scenes, processor, tmp_path):
     trainer.train()
     assert ["loss_l1" in entry for entry in trainer.state.log_history if "loss" in entry] == [False] * 3 + [True] * 3
     assert trainer.augmentation.config.mosaic_probability == 0 and trainer.augmentation.config.flip_probability > 0
+
+
+def test_the_recipe_decides_about_clipping_and_leaves_the_arguments_alone(tmp_path):
+    given = arguments(tmp_path)
+    trainer = YoloxTrainer(new_model(), given, recipe=TrainingRecipe(max_grad_norm=5.0))
+    assert (trainer.args.max_grad_norm, given.max_grad_norm) == (5.0, TrainingArguments(str(tmp_path)).max_grad_norm)
 
 
 def test_bad_options_are_named(tmp_path):

@@ -119,6 +119,7 @@ class CocoMetrics:
         if hasattr(rows, "select_columns"):
             rows = rows.select_columns(columns)
         self.ground_truth = coco_ground_truth(rows, id2label)
+        self.sizes = {image["id"]: (image["height"], image["width"]) for image in self.ground_truth["images"]}
         self.image_processor = image_processor
         self.options: dict[str, Any] = {
             "threshold": threshold,
@@ -142,12 +143,15 @@ class CocoMetrics:
         return metrics
 
     def add(self, logits: torch.Tensor, pred_boxes: torch.Tensor, labels: list[Mapping[str, Any]]) -> None:
-        """Keep the detections of one batch; `labels` give `image_id` and `orig_size` (height, width) of each photo."""
+        """Keep the detections of one batch; of its `labels` only `image_id` is read.
+
+        accelerate cuts every tensor of the last batch, labels included, to as many rows as that batch has images.
+        """
         outputs = SimpleNamespace(logits=logits, pred_boxes=pred_boxes)
-        sizes = [(int(label["orig_size"][0]), int(label["orig_size"][1])) for label in labels]
+        image_ids = [int(label["image_id"][0]) for label in labels]
+        sizes = [self.sizes[image_id] for image_id in image_ids]
         results = self.image_processor.post_process_object_detection(outputs, target_sizes=sizes, **self.options)
-        for label, result in zip(labels, results):
-            image_id = int(label["image_id"][0])
+        for image_id, result in zip(image_ids, results):
             boxes = torch.cat((result["boxes"][:, :2], result["boxes"][:, 2:] - result["boxes"][:, :2]), dim=1)
             # By image: in distributed evaluation the last batch is filled up with images that were seen already.
             self.detections[image_id] = [

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from .augmentation import Batch, BatchAugmentation
@@ -117,13 +117,14 @@ class TrainingRecipe:
         cosine_until_final: the cosine ends where the final phase begins (the paper), or with the run.
         min_learning_rate_ratio: where the cosine ends.
         l1_throughout: the L1 loss from the first step on.
-        ema_horizon: over how much of the run the weights are averaged, as a fraction of its steps; None for the paper's
-            fixed decay.
+        max_grad_norm: gradients are clipped to this norm; 0 for not at all.
+        ema_horizon: over how much of the run the weights are averaged, as a fraction of its steps; None for the
+            paper's fixed decay.
         augmentation: a name of `augmentation.PRESETS`.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-3
     batch_size: int = 8
     weight_decay: float = 0.05
     backbone_multiplier: float = 1.0
@@ -132,6 +133,7 @@ class TrainingRecipe:
     cosine_until_final: bool = False
     min_learning_rate_ratio: float = 0.05
     l1_throughout: bool = True
+    max_grad_norm: float = 0.0
     ema_horizon: float | None = 0.05
     augmentation: str = "fine-tuning"
 
@@ -324,13 +326,15 @@ class YoloxTrainer(Trainer):
     Args:
         recipe: a `TrainingRecipe` or a name of `RECIPES`.
         augmentation: replaces the recipe's; None for none at all.
-        **kwargs: of `Trainer`. Learning rate, schedule and weight decay are the recipe's business, whatever the
-            `TrainingArguments` say, unless `optimizers` are given.
+        model, args, **kwargs: of `Trainer`. Learning rate, schedule, weight decay and gradient clipping are the
+            recipe's business, whatever the `TrainingArguments` say; `optimizers` replace the first three.
     """
 
     def __init__(
         self,
-        *args,
+        model: nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        *,
         recipe: TrainingRecipe | str = "fine-tuning",
         augmentation: BatchAugmentation | str | None = "recipe",
         **kwargs,
@@ -339,7 +343,9 @@ class YoloxTrainer(Trainer):
             if recipe not in RECIPES:
                 raise ValueError(f"`recipe` must be one of {', '.join(RECIPES)}, got {recipe!r}.")
             recipe = RECIPES[recipe]
-        super().__init__(*args, **kwargs)
+        args = copy.copy(args) if args is not None else TrainingArguments()
+        args.max_grad_norm = recipe.max_grad_norm
+        super().__init__(model, args, **kwargs)
         self.recipe = recipe
         # Each process augments its own images in its own way.
         seed = 1_000_003 * self.args.seed + self.args.process_index
