@@ -224,6 +224,7 @@ def test_what_is_written(tmp_path):
         "configuration_yolox.py",
         "modeling_yolox.py",
         "image_processing_yolox.py",
+        "loss_yolox.py",
     }
     assert json.loads((tmp_path / "out" / "conversion.json").read_text()) == {
         "source": "checkpoint.pth",

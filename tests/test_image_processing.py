@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from yolox_hf import YoloxImageProcessor
-from yolox_hf.image_processing_yolox import box_iou, nms, resize_bilinear
+from yolox_hf.image_processing_yolox import nms, resize_bilinear
+from yolox_hf.loss_yolox import box_iou
 
 
 def processor(height=64, width=64, **kwargs) -> YoloxImageProcessor:

@@ -10,7 +10,7 @@ from conftest import images, small_config
 
 from yolox_hf import YoloxConfig, YoloxForObjectDetection, loss_yolox
 from yolox_hf.conversion import convert_state_dict, original_key, read_checkpoint
-from yolox_hf.loss_yolox import STRIDES, assign_targets, box_loss, pad_labels, pairwise_iou, yolox_loss
+from yolox_hf.loss_yolox import STRIDES, assign_targets, box_iou, box_loss, pad_labels, to_corners, yolox_loss
 from yolox_hf.modeling_yolox import decode_boxes, flatten_maps
 
 # ---- equal to the original
@@ -414,13 +414,13 @@ def test_giou_equals_torchvision():
     torch.testing.assert_close(box_loss(boxes, targets, "giou"), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_pairwise_iou_equals_plain_loops():
+def test_box_iou_equals_plain_loops():
     boxes, others = np.random.default_rng(0).random((2, 2, 7, 4))
-    actual = pairwise_iou(torch.from_numpy(boxes), torch.from_numpy(others[:, :5]))
+    actual = box_iou(to_corners(torch.from_numpy(boxes)), to_corners(torch.from_numpy(others[:, :5])))
     assert actual.shape == (2, 7, 5)
     for index, i, j in np.ndindex(2, 7, 5):
         assert actual[index, i, j].item() == pytest.approx(plain_iou(boxes[index, i], others[index, j]), abs=1e-9)
-    assert pairwise_iou(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4)).item() == 0
+    assert box_iou(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4)).item() == 0
 
 
 def test_the_box_loss_is_the_configured_one():

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
-from transformers.image_transforms import center_to_corners_format, corners_to_center_format
+from transformers.image_transforms import corners_to_center_format
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
@@ -30,6 +30,7 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType, logging
 
 from .configuration_yolox import get_variant
+from .loss_yolox import box_iou, to_corners
 
 logger = logging.get_logger(__name__)
 
@@ -91,27 +92,7 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
     return ((pixels + 2) >> 2).to(torch.uint8)
 
 
-# ---- boxes
-
-
-def box_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Intersection over union of every pair.
-
-    Args:
-        boxes: (..., n, 4), corners (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, in any unit.
-        others: (..., m, 4), in the same.
-
-    Returns:
-        (..., n, m), in [0, 1].
-    """
-    top_left = torch.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
-    bottom_right = torch.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
-    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
-    other_area = (others[..., 2:] - others[..., :2]).prod(dim=-1)
-    union = area[..., :, None] + other_area[..., None, :] - intersection
-    # Two boxes without any area have no overlap, not an undefined one.
-    return torch.where(union > 0, intersection / union, 0)
+# ---- non-maximum suppression
 
 
 def nms(
@@ -443,7 +424,7 @@ class YoloxImageProcessor(BaseImageProcessor):
 
         best_logits, labels = logits.float().max(dim=-1)
         scores = best_logits.sigmoid()
-        corners: torch.Tensor = center_to_corners_format(pred_boxes.float())  # type: ignore[arg-type, assignment]
+        corners = to_corners(pred_boxes.float())
         size = self.size if size is None else self._standardize_kwargs(size=size, default_to_square=True)["size"]
         padded_height, padded_width = _sides(size)
         results = []

@@ -63,30 +63,30 @@ def make_anchors(map_sizes: list[tuple[int, int]], device: torch.device) -> Anch
 # ---- boxes
 
 
-def pairwise_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Intersection over union of every pair.
+@torch.no_grad()
+def box_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of every pair, without a gradient.
 
     Args:
-        boxes: (batch_size, n, 4), (center_x, center_y, width, height), in any unit.
-        others: (batch_size, m, 4), in the same.
+        boxes: (..., n, 4), corners (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, in any unit.
+        others: (..., m, 4), in the same.
 
     Returns:
-        (batch_size, n, m), in [0, 1]; 0 where neither box has an area.
+        (..., n, m), in [0, 1]; 0 where neither box has an area.
     """
-    (left, top, right, bottom), area = _corners(boxes[:, :, None])
-    (other_left, other_top, other_right, other_bottom), other_area = _corners(others[:, None])
+    left, top, right, bottom = boxes[..., :, None, :].unbind(dim=-1)
+    other_left, other_top, other_right, other_bottom = others[..., None, :, :].unbind(dim=-1)
     width = torch.minimum(right, other_right).sub_(torch.maximum(left, other_left)).clamp_(min=0)
     height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top)).clamp_(min=0)
     intersection = width.mul_(height)
-    union = (area + other_area).sub_(intersection).clamp_(min=1e-16)
-    return intersection.div_(union)
+    union = (right - left) * (bottom - top) + (other_right - other_left) * (other_bottom - other_top)
+    return intersection.div_(union.sub_(intersection).clamp_(min=1e-16))
 
 
-def _corners(boxes: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-    center_x, center_y, width, height = boxes.unbind(dim=-1)
-    half_width, half_height = width / 2, height / 2
-    corners = (center_x - half_width, center_y - half_height, center_x + half_width, center_y + half_height)
-    return corners, width * height
+def to_corners(boxes: torch.Tensor) -> torch.Tensor:
+    """Boxes (..., 4) of (center_x, center_y, width, height) to (x1, y1, x2, y2)."""
+    centers, halves = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat((centers - halves, centers + halves), dim=-1)
 
 
 def box_loss(boxes: torch.Tensor, targets: torch.Tensor, loss_type: str = "iou") -> torch.Tensor:
@@ -100,8 +100,9 @@ def box_loss(boxes: torch.Tensor, targets: torch.Tensor, loss_type: str = "iou")
     Returns:
         (...), in [0, 1], or in [0, 2] for GIoU.
     """
-    (left, top, right, bottom), area = _corners(boxes)
-    (target_left, target_top, target_right, target_bottom), target_area = _corners(targets)
+    left, top, right, bottom = to_corners(boxes).unbind(dim=-1)
+    target_left, target_top, target_right, target_bottom = to_corners(targets).unbind(dim=-1)
+    area, target_area = boxes[..., 2] * boxes[..., 3], targets[..., 2] * targets[..., 3]
     width = (torch.minimum(right, target_right) - torch.maximum(left, target_left)).clamp(min=0)
     height = (torch.minimum(bottom, target_bottom) - torch.maximum(top, target_top)).clamp(min=0)
     intersection = width * height
@@ -221,7 +222,8 @@ def assign_targets(
     def take(values: torch.Tensor) -> torch.Tensor:
         return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))
 
-    boxes = take(pred_boxes.float())
+    boxes = to_corners(take(pred_boxes.float()))
+    gt_corners = to_corners(gt_boxes.float())
     # The binary cross-entropy between the joint probability and a target's one-hot class is one sum for each anchor,
     # corrected at that class. -100 is where PyTorch cuts off the logarithm of 0.
     probability = take(class_logits).float().sigmoid() * take(objectness_logits).float().sigmoid()
@@ -240,7 +242,7 @@ def assign_targets(
     for start in range(0, num_targets, step):
         chunk = slice(start, start + step)
         real = is_target[:, chunk, None]
-        iou = pairwise_iou(gt_boxes[:, chunk].float(), boxes).masked_fill_(not_valid, 0)
+        iou = box_iou(gt_corners[:, chunk], boxes).masked_fill_(not_valid, 0)
         dynamic_k = iou.topk(top_k, dim=2).values.sum(dim=2).int().clamp_(min=1)
 
         # Columns of candidates that are none cost the infinite, rows of padding too: both are never the cheapest.
@@ -266,8 +268,8 @@ def assign_targets(
 
     foreground = times_taken > 0
     matched_gt = torch.where(times_taken > 1, cheapest_gt, taken_by)
-    matched_boxes = gt_boxes.float().gather(1, matched_gt[..., None].expand(-1, -1, 4))
-    matched_iou = _elementwise_iou(matched_boxes, boxes)
+    matched_corners = gt_corners.gather(1, matched_gt[..., None].expand(-1, -1, 4))
+    matched_iou = box_iou(matched_corners[:, :, None], boxes[:, :, None])[:, :, 0, 0]
 
     # Candidates that are none may repeat an index of one that is; adding zeros leaves it alone.
     result_iou = pred_boxes.new_zeros(batch_size, num_anchors, dtype=torch.float32)
@@ -276,10 +278,6 @@ def assign_targets(
     result_gt.scatter_add_(1, indices, matched_gt * foreground)
     result_mask = torch.zeros_like(result_gt).scatter_add_(1, indices, foreground.long()) > 0
     return Assignment(result_mask, result_gt, result_iou)
-
-
-def _elementwise_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    return pairwise_iou(boxes.flatten(0, 1)[:, None], others.flatten(0, 1)[:, None]).view(boxes.shape[:2])
 
 
 # ---- loss
