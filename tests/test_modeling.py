@@ -166,11 +166,6 @@ def test_bad_shapes_are_named(model_class, shape, message):
         model_class(small_config())(torch.zeros(shape))
 
 
-def test_labels_are_not_supported_yet(small_model):
-    with pytest.raises(NotImplementedError, match="labels"):
-        small_model(images(0, 1, 32, 32), labels=[])
-
-
 # ---- initialisation and loading
 
 
