@@ -747,3 +747,26 @@ def test_sources_that_are_none(make, error, message, tmp_path):
 def test_on_problem_is_checked(tmp_path):
     with pytest.raises(ValueError, match='`on_problem` must be "raise" or "skip", got \'ignore\''):
         load_detection_data(tmp_path, on_problem="ignore")
+
+
+def test_a_category_without_a_name(tmp_path):
+    root = change_coco(write_coco(tmp_path), lambda content: content["categories"][0].pop("name"))
+    with pytest.raises(ValueError, match="a category must have an id and a name, got {'id'"):
+        load_detection_data(root)
+
+
+def test_labels_that_are_no_text(tmp_path):
+    root = write_yolo(tmp_path)
+    name = next(name for name, boxes in SCENE["train"].items() if boxes)
+    (root / "labels" / "train" / name.replace(".png", ".txt")).write_bytes(b"\xff\xfe0 0.5\n")
+    with pytest.raises(DataError, match=name.replace(".png", "")):
+        load_detection_data(root)
+
+
+def test_an_image_of_voc_is_found_by_the_name_in_its_file(tmp_path):
+    root = write_voc(tmp_path, nested=True)
+    name = next(iter(SCENE["train"]))
+    (root / "Annotations" / name.replace(".png", ".xml")).rename(root / "Annotations" / "renamed.xml")
+    listing = root / "ImageSets" / "Main" / "train.txt"
+    listing.write_text(listing.read_text().replace(f"{Path(name).stem}\n", "renamed\n"))
+    assert name in load_detection_data(root).splits["train"]["file_name"]

@@ -46,6 +46,8 @@ def read_coco(path: Path) -> Source | None:
         fallback = "train" if len(contents) == 1 else file.stem.removeprefix("instances_")
         split = split_name(file.stem) or split_name(file.parent.name, whole=True) or fallback
         for category in content["categories"]:
+            if not {"id", "name"} <= category.keys():
+                raise ValueError(f"{file}: a category must have an id and a name, got {category}.")
             known = categories.setdefault(category["id"], category)
             if known["name"] != category["name"]:
                 names = f"{known['name']!r} and {category['name']!r}"

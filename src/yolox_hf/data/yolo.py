@@ -116,7 +116,7 @@ def _labels_folder(images: Path) -> Path:
 def _read_yolo_labels(source: Source, split: str, name: str, path: Path) -> tuple[list[SourceObject], int]:
     """The objects of a label file, and how many of them were outlines."""
     objects, outlines = [], 0
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         try:
