@@ -11,6 +11,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from yolox_hf import YoloxConfig, YoloxForObjectDetection, YoloxImageProcessor
 from yolox_hf.conversion import convert_checkpoint
 from yolox_hf.data import DetectionData, load_detection_data
 from yolox_hf.evaluation import CocoMetrics
-from yolox_hf.training import YoloxDataCollator, YoloxTrainer
+from yolox_hf.training import RECIPES, TrainingRecipe, YoloxDataCollator, YoloxTrainer
 
 
 def new_model(checkpoint: Path | None, data: DetectionData, folder: str) -> YoloxForObjectDetection:
@@ -33,6 +34,19 @@ def new_model(checkpoint: Path | None, data: DetectionData, folder: str) -> Yolo
         return YoloxForObjectDetection(YoloxConfig.from_variant("yolox-nano", **labels))
     convert_checkpoint(checkpoint, folder)
     return YoloxForObjectDetection.from_pretrained(folder, **labels, ignore_mismatched_sizes=True)
+
+
+def freeze_batch_norm(model: torch.nn.Module) -> None:
+    """Pretrained statistics stay: `train()` leaves the batch norms in evaluation mode."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+            module.train = lambda mode=True, module=module: module
+
+
+def override(recipe: TrainingRecipe, changes: list[str]) -> TrainingRecipe:
+    """The recipe with fields changed, each given as `name=number`."""
+    return replace(recipe, **{name: float(value) for name, value in (change.split("=") for change in changes)})
 
 
 def run(options: argparse.Namespace, data: DetectionData, seed: int) -> dict:
@@ -60,16 +74,20 @@ def run(options: argparse.Namespace, data: DetectionData, seed: int) -> dict:
         trainer = YoloxTrainer(
             new_model(options.checkpoint, data, f"{folder}/model"),
             arguments,
-            recipe=options.recipe,
+            recipe=override(RECIPES[options.recipe], options.override),
             data_collator=YoloxDataCollator(processor, len(data.id2label)),
             train_dataset=splits["train"],
             eval_dataset=splits["validation"],
             compute_metrics=CocoMetrics(processor, splits["validation"], data.id2label),
         )
+        if options.freeze_batch_norm:
+            freeze_batch_norm(trainer.model)
         start = time.perf_counter()
         trainer.train()
         result: dict = {
-            "recipe": options.recipe,
+            "recipe": " ".join(
+                (options.recipe, *options.override, *["frozen batch norm"] * options.freeze_batch_norm)
+            ),
             "pretrained": options.checkpoint is not None,
             "epochs": options.epochs,
             "seed": seed,
@@ -94,6 +112,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, help="the original's .pth; from scratch without it")
     parser.add_argument("--recipe", default="fine-tuning")
+    parser.add_argument("--override", nargs="+", default=[], help="fields of the recipe, as backbone_multiplier=0.3")
+    parser.add_argument("--freeze-batch-norm", action="store_true")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--test", action="store_true", help="evaluate on test too")

@@ -246,7 +246,7 @@ def _resample(batch: Batch, geometry: _Geometry, size: tuple[int, int], config: 
     column = batch.pixel_values.transpose(0, 1).reshape(1, channels, n * height, width)
     sampled = F.grid_sample(column, grid, mode="bilinear", padding_mode="border", align_corners=False)
     pixel_values = sampled.view(channels, n, out_height, out_width).transpose(0, 1)
-    pixel_values = pixel_values.masked_fill(outside.view(n, 1, out_height, out_width), PAD_VALUE)
+    pixel_values.masked_fill_(outside.view(n, 1, out_height, out_width), PAD_VALUE)
     return Batch(pixel_values, *_move_boxes(batch, geometry, config))
 
 
@@ -322,11 +322,12 @@ def _change_colors(
     device = pixel_values.device
     hue, saturation, value = (change.to(device, non_blocking=True) for change in (hue, saturation, value))
     if bool((hue.device.type != "cpu") or hue.any()):
-        angle = hue.view(-1).deg2rad()
-        pixel_values = torch.einsum("nij,njhw->nihw", _hue_rotation(angle), pixel_values)
+        rotation = _hue_rotation(hue.view(-1).deg2rad())
+        pixel_values = (rotation @ pixel_values.flatten(2)).view(pixel_values.shape)
     brightest = pixel_values.amax(dim=1, keepdim=True)
     # V - s (V - RGB), then v of all: (1 - s) v V + s v RGB
-    return torch.addcmul((1 - saturation) * value * brightest, saturation * value, pixel_values).clamp_(0, 255)
+    changed = pixel_values * (saturation * value)
+    return changed.add_(brightest.mul_((1 - saturation) * value)).clamp_(0, 255)
 
 
 def _hue_rotation(angle: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@
 
 import contextlib
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from transformers import EvalPrediction
 
 from .image_processing_yolox import YoloxImageProcessor
+from .loss_yolox import box_iou
 
 COCO_STATISTICS = (
     "map",
@@ -59,6 +61,42 @@ def coco_ground_truth(rows: Iterable[Mapping[str, Any]], id2label: Mapping[int, 
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
+def coco_detections(image_id: int, result: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
+    """What `post_process_object_detection` returns for an image, as COCO writes it; category ids are class indices."""
+    boxes = torch.cat((result["boxes"][:, :2], result["boxes"][:, 2:] - result["boxes"][:, :2]), dim=1)
+    return [
+        {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
+        for category, box, score in zip(result["labels"].tolist(), boxes.tolist(), result["scores"].tolist())
+    ]
+
+
+def _evaluate(ground_truth: dict[str, list], detections: list[dict[str, Any]]) -> Any:
+    """faster-coco-eval's evaluation, accumulated.
+
+    Raises:
+        ImportError: faster-coco-eval is not installed; it comes with the extra `train`.
+    """
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError:
+        raise ImportError("COCO metrics need faster-coco-eval: `pip install yolox-hf[train]`.") from None
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress by printing
+        coco = COCO(ground_truth)
+        evaluation = COCOeval_faster(coco, coco.loadRes(detections), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def _class_precisions(evaluation: Any) -> dict[str, torch.Tensor]:
+    """For each class with objects (IoU thresholds, recalls): all sizes, 100 detections an image."""
+    precision = torch.as_tensor(evaluation.eval["precision"])[:, :, :, 0, -1]
+    names = [evaluation.cocoGt.cats[category_id]["name"] for category_id in evaluation.params.catIds]
+    # -1 where no objects are
+    return {name: rows for name, rows in zip(names, precision.unbind(dim=2)) if (rows > -1).any()}
+
+
 def coco_metrics(ground_truth: dict[str, list], detections: list[dict[str, Any]]) -> dict[str, float]:
     """COCO's statistics, and `map_<class name>` for each class that has objects.
 
@@ -69,26 +107,73 @@ def coco_metrics(ground_truth: dict[str, list], detections: list[dict[str, Any]]
     Raises:
         ImportError: faster-coco-eval is not installed; it comes with the extra `train`.
     """
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError:
-        raise ImportError("COCO metrics need faster-coco-eval: `pip install yolox-hf[train]`.") from None
     if not detections:
         return dict.fromkeys(COCO_STATISTICS, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress by printing
-        coco = COCO(ground_truth)
-        evaluation = COCOeval_faster(coco, coco.loadRes(detections), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+    evaluation = _evaluate(ground_truth, detections)
     metrics = {name: float(value) for name, value in zip(COCO_STATISTICS, evaluation.stats)}
-    # precision: (IoU thresholds, recalls, classes, sizes, limits); all sizes, 100 detections. -1 where no objects are.
-    precision = torch.as_tensor(evaluation.eval["precision"])[:, :, :, 0, -1]
-    for index, category_id in enumerate(evaluation.params.catIds):
-        of_class = precision[:, :, index]
-        if (of_class > -1).any():
-            metrics[f"map_{coco.cats[category_id]['name']}"] = float(of_class[of_class > -1].mean())
+    for name, precision in _class_precisions(evaluation).items():
+        metrics[f"map_{name}"] = float(precision[precision > -1].mean())
     return metrics
+
+
+def precision_recall_curves(
+    ground_truth: dict[str, list], detections: list[dict[str, Any]]
+) -> dict[str, torch.Tensor]:
+    """For each class with objects its precision at the 101 recalls 0, 0.01 ... 1, at IoU 0.50. Arguments and errors
+    are those of `coco_metrics`."""
+    if not detections:
+        return {}
+    return {name: precision[0] for name, precision in _class_precisions(_evaluate(ground_truth, detections)).items()}
+
+
+def confusion_matrix(
+    ground_truth: dict[str, list],
+    detections: list[dict[str, Any]],
+    score_threshold: float = 0.25,
+    iou_threshold: float = 0.5,
+) -> torch.Tensor:
+    """Which class was found as which.
+
+    The surest detection takes the free object with which it overlaps most, of whatever class. Crowds count neither as
+    objects nor as background.
+
+    Args:
+        ground_truth, detections: as in `coco_metrics`, with category ids 0..N-1.
+        score_threshold, iou_threshold: the least score of a detection, and the least overlap with an object.
+
+    Returns:
+        (N + 1, N + 1) int64, rows for the objects' classes and columns for the detections'; the last row is
+        background that was taken for an object, the last column objects that were not found.
+    """
+    background = len(ground_truth["categories"])
+    matrix = torch.zeros(background + 1, background + 1, dtype=torch.long)
+    objects, found = defaultdict(list), defaultdict(list)
+    for item in ground_truth["annotations"]:
+        objects[item["image_id"]].append(item)
+    for item in detections:
+        if item["score"] >= score_threshold:
+            found[item["image_id"]].append(item)
+    for image_id in objects.keys() | found.keys():
+        truths = objects[image_id]
+        free = {index for index, truth in enumerate(truths) if not truth["iscrowd"]}
+        images_found = sorted(found[image_id], key=lambda item: -item["score"])
+        overlaps = box_iou(_corners(images_found), _corners(truths))
+        for item, row in zip(images_found, overlaps.tolist()):
+            candidates = [index for index in free if row[index] >= iou_threshold]
+            if candidates:
+                best = max(candidates, key=lambda index: row[index])
+                free.remove(best)
+                matrix[truths[best]["category_id"], item["category_id"]] += 1
+            elif not any(truth["iscrowd"] and overlap > 0 for truth, overlap in zip(truths, row)):
+                matrix[background, item["category_id"]] += 1
+        for index in free:
+            matrix[truths[index]["category_id"], background] += 1
+    return matrix
+
+
+def _corners(items: list[dict[str, Any]]) -> torch.Tensor:
+    boxes = torch.tensor([item["bbox"] for item in items]).view(-1, 4)
+    return torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1)
 
 
 class CocoMetrics:
@@ -152,9 +237,5 @@ class CocoMetrics:
         sizes = [self.sizes[image_id] for image_id in image_ids]
         results = self.image_processor.post_process_object_detection(outputs, target_sizes=sizes, **self.options)
         for image_id, result in zip(image_ids, results):
-            boxes = torch.cat((result["boxes"][:, :2], result["boxes"][:, 2:] - result["boxes"][:, :2]), dim=1)
             # By image: in distributed evaluation the last batch is filled up with images that were seen already.
-            self.detections[image_id] = [
-                {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
-                for category, box, score in zip(result["labels"].tolist(), boxes.tolist(), result["scores"].tolist())
-            ]
+            self.detections[image_id] = coco_detections(image_id, result)

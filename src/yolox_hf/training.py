@@ -114,6 +114,7 @@ class TrainingRecipe:
         warmup_fraction: of the steps, with a quadratic rise of the learning rate.
         final_fraction: of the steps at the end, without mosaic, mixup and affine, with the L1 loss, and, in the
             paper's schedule, at the lowest learning rate.
+        flat_fraction: of the steps, at the full learning rate between warm-up and cosine.
         cosine_until_final: the cosine ends where the final phase begins (the paper), or with the run.
         min_learning_rate_ratio: where the cosine ends.
         l1_throughout: the L1 loss from the first step on.
@@ -129,6 +130,7 @@ class TrainingRecipe:
     weight_decay: float = 0.05
     backbone_multiplier: float = 1.0
     warmup_fraction: float = 0.1
+    flat_fraction: float = 0.0
     final_fraction: float = 0.15
     cosine_until_final: bool = False
     min_learning_rate_ratio: float = 0.05
@@ -190,8 +192,8 @@ def learning_rate_factor(step: int, num_training_steps: int, recipe: TrainingRec
     if step < warmup_steps:
         return (step / warmup_steps) ** 2
     final_steps = round(recipe.final_fraction * num_training_steps) if recipe.cosine_until_final else 0
-    cosine_steps = max(num_training_steps - final_steps - warmup_steps, 1)
-    progress = min((step - warmup_steps) / cosine_steps, 1.0)
+    start = warmup_steps + round(recipe.flat_fraction * num_training_steps)
+    progress = min(max(step - start, 0) / max(num_training_steps - final_steps - start, 1), 1.0)
     low = recipe.min_learning_rate_ratio
     return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
