@@ -104,7 +104,7 @@ def test_containers_and_prefixes(tmp_path):
         ({"model": {f"module._orig_mod.{key}": value for key, value in raw.items()}}, 0),
         ({"model": raw, "ema": None}, 0),
     ):
-        state_dict = read_checkpoint(save(content, tmp_path / "checkpoint.pth"))
+        state_dict = read_checkpoint(save(content, tmp_path / "checkpoint.pth")).weights
         assert list(state_dict) == ["a.weight"]
         assert state_dict["a.weight"].mean() == expected
 
@@ -118,7 +118,7 @@ def test_numpy_scalars_are_allowed(legacy, tmp_path):
         "n": np.int64(3),
     }
     torch.save(content, tmp_path / "checkpoint.pth", _use_new_zipfile_serialization=not legacy)
-    assert read_checkpoint(tmp_path / "checkpoint.pth")["weight"].item() == 1
+    assert read_checkpoint(tmp_path / "checkpoint.pth").weights["weight"].item() == 1
 
 
 class Malicious:
@@ -175,7 +175,7 @@ def test_weights_that_are_not_finite_are_named(value, tmp_path):
 
 
 def test_checkpoints_of_other_models():
-    with pytest.raises(ValueError, match=r"not a YOLOX checkpoint .* Its keys are layer1.0.conv1.weight"):
+    with pytest.raises(ValueError, match=r"no YOLOX checkpoint .* Its keys are layer1.0.conv1.weight"):
         identify_checkpoint({"layer1.0.conv1.weight": torch.zeros(1)})
     state_dict = original_state_dict()
     state_dict["backbone.backbone.stem.conv.conv.weight"] = torch.zeros(20, 12, 3, 3)
@@ -286,7 +286,7 @@ def release_server(tmp_path, monkeypatch):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(conversion, "OFFICIAL_URL", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setattr(conversion.converting, "OFFICIAL_URL", f"http://127.0.0.1:{server.server_port}/")
     yield folder
     server.shutdown()
     server.server_close()
@@ -311,7 +311,7 @@ def test_a_file_that_is_not_there(release_server, tmp_path, capsys):
 
 
 def test_offline(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(conversion, "OFFICIAL_URL", "http://127.0.0.1:9/")
+    monkeypatch.setattr(conversion.converting, "OFFICIAL_URL", "http://127.0.0.1:9/")
     assert run_script("--variant", "yolox-s", "--output-dir", tmp_path / "out") == 1
     error = capsys.readouterr().err
     assert "fetch the file elsewhere and give its path as the checkpoint" in error and error.count("\n") == 1

@@ -105,7 +105,7 @@ def test_training_step_on_real_images_equals_the_original(mode, shared):
     inputs = np.load(shared / "reference" / "train_nano_real_input.npz")
     config = YoloxConfig.from_variant("yolox-nano", use_l1_loss=True)
     model = YoloxForObjectDetection(config)
-    state_dict = read_checkpoint(shared / "weights" / "yolox_nano.pth")
+    state_dict = read_checkpoint(shared / "weights" / "yolox_nano.pth").weights
     model.load_state_dict(convert_state_dict(state_dict, config, flip_channels=True))
     model.train(mode == "train_bn")
     pixel_values = torch.from_numpy(inputs["images_bgr_uint8"]).flip(1).float()

@@ -1,0 +1,202 @@
+# Copyright 2026 The yolox-hf authors.
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+"""Checkpoints to model folders, and back."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+
+from ..configuration_yolox import COCO_CLASSES, VARIANTS, YoloxConfig, get_variant
+from ..image_processing_yolox import YoloxImageProcessor
+from ..modeling_yolox import YoloxForObjectDetection
+from .layouts import convert_state_dict, identify_checkpoint, restore_state_dict, to_original_layout
+from .onnx_graph import check_against_onnx, read_onnx
+from .reading import Checkpoint, read_checkpoint, shorten
+
+OFFICIAL_URL = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
+OFFICIAL_FILES = {
+    variant: f"yolox_{variant.removeprefix('yolox-')}.pth" for variant in VARIANTS if variant != "yolox-darknet53"
+} | {"yolox-darknet53": "yolox_darknet.pth"}
+
+PROVENANCE_FILE = "conversion.json"
+PREPROCESSING: dict[str, dict[str, bool]] = {
+    "bgr255": {},  # the original since 0.1.0; the stem is flipped to take RGB
+    "rgb255": {},
+    "rgb_imagenet": {"do_rescale": True, "do_normalize": True},  # the original's 0.0.1 release, ByteTrack
+}
+"""How a checkpoint's training images looked, and what the image processor does about it."""
+
+
+def read_labels(path: str | Path, num_labels: int) -> dict[int, str]:
+    """Class names from a text file, one on each line in the order of the class indices.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it does not have `num_labels` names, or names one twice.
+    """
+    names = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if len(names) != num_labels:
+        raise ValueError(f"{path} has {len(names)} names, but the checkpoint has {num_labels} classes.")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{path} names {shorten(sorted(twice))} more than once.")
+    return dict(enumerate(names))
+
+
+def convert_checkpoint(
+    checkpoint: str | Path,
+    output_dir: str | Path,
+    *,
+    variant: str | None = None,
+    labels: str | Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    preprocessing: str = "bgr255",
+    source: str | None = None,
+) -> tuple[YoloxForObjectDetection, YoloxImageProcessor]:
+    """Convert an original checkpoint to a folder that transformers loads, with the package or as remote code.
+
+    Args:
+        checkpoint: a `.pth`, `.pth.tar` or `.pt` file of the original, ByteTrack, mmdetection, pixeltable-yolox or
+            LibreYOLO; or an `.onnx` export with folded batch norm, which becomes a trainable model with batch norms that
+            do nothing, and is compared with ONNX Runtime.
+        output_dir: where `config.json`, `model.safetensors`, `preprocessor_config.json`, the code and
+            `conversion.json` (source, SHA-256, variant, preprocessing) go.
+        variant: what the checkpoint is expected to be; found from the tensors by default.
+        labels: file with one class name on each line. By default the checkpoint's names, or COCO's if there are 80.
+        image_size: height and width of the padded input, multiples of 32; by default the checkpoint's or the
+            variant's.
+        preprocessing: a key of `PREPROCESSING`, how the training images looked.
+        source: where the file comes from, for `conversion.json`; its name by default.
+
+    Returns:
+        The model and the image processor, as they were saved.
+
+    Raises:
+        OSError: a file cannot be read or the folder not be written.
+        ValueError: arguments out of range, or a checkpoint that does not fit them.
+    """
+    if preprocessing not in PREPROCESSING:
+        raise ValueError(f"`preprocessing` must be one of {', '.join(PREPROCESSING)}, got {preprocessing!r}.")
+    if image_size is not None and any(side < 32 or side % 32 for side in image_size):
+        raise ValueError(f"`image_size` must be positive multiples of 32, got {' x '.join(map(str, image_size))}.")
+    if variant is not None:
+        get_variant(variant)
+    output_dir = Path(output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise OSError(f"The output directory {output_dir} is a file.")
+
+    from_onnx = Path(checkpoint).suffix == ".onnx"
+    loaded = read_onnx(checkpoint) if from_onnx else read_checkpoint(checkpoint)
+    state_dict = to_original_layout(loaded.weights)
+    found, num_labels = identify_checkpoint(state_dict)
+    if variant not in (None, found):
+        raise ValueError(f"{checkpoint} is a {found} checkpoint, not {variant}.")
+    config = YoloxConfig.from_variant(found, **_label_fields(labels, loaded, num_labels))
+    flip_channels = preprocessing == "bgr255"
+    weights = convert_state_dict(state_dict, config, flip_channels)
+    with torch.device("meta"):
+        model = YoloxForObjectDetection(config)
+    model.load_state_dict(weights, assign=True)
+    model.eval()
+    if from_onnx:
+        check_against_onnx(model, checkpoint, flip_channels)
+    image_size = image_size or loaded.image_size
+    size = {} if image_size is None else {"size": {"height": image_size[0], "width": image_size[1]}}
+    processor = YoloxImageProcessor.from_variant(found, **PREPROCESSING[preprocessing], **size)
+    provenance = {
+        "source": source or Path(checkpoint).name,
+        "sha256": file_sha256(checkpoint),
+        "variant": found,
+        "preprocessing": preprocessing,
+    }
+
+    # Complete beside it before anything is in the folder, so that an interruption leaves no half model there.
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=f".{output_dir.name}.") as folder:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        (Path(folder) / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        output_dir.mkdir(exist_ok=True)
+        for path in Path(folder).iterdir():
+            path.replace(output_dir / path.name)
+    return model, processor
+
+
+def _label_fields(labels: str | Path | None, loaded: Checkpoint, num_labels: int) -> dict[str, Any]:
+    """Class names for the config: the user's, else the checkpoint's, else COCO's if there are 80."""
+    names: Sequence[str] | None = loaded.class_names
+    if labels is not None:
+        return {"id2label": read_labels(labels, num_labels)}
+    if names is not None and len(names) == len(set(names)) == num_labels:
+        return {"id2label": dict(enumerate(names))}
+    return {} if num_labels == len(COCO_CLASSES) else {"num_labels": num_labels}
+
+
+def export_original(model_dir: str | Path, path: str | Path) -> None:
+    """Write a model folder as a checkpoint of the original, for its tools (TensorRT, ncnn and OpenVINO demos).
+
+    The tensors are those that the folder was converted from, to the bit. The result takes BGR with levels 0..255, as
+    the original's code gives it, unless the folder was converted from a checkpoint that does not.
+
+    Args:
+        model_dir: a folder with `config.json` and `model.safetensors`.
+        path: of the `.pth` file.
+
+    Raises:
+        OSError: the folder is no model folder, or the file cannot be written.
+    """
+    model_dir, path = Path(model_dir), Path(path)
+    if not (model_dir / "config.json").is_file():
+        raise OSError(f"{model_dir} is no model folder: it has no config.json.")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise OSError(f"{path} must be a file in a folder that exists.")
+    model = YoloxForObjectDetection.from_pretrained(model_dir)
+    provenance = model_dir / PROVENANCE_FILE
+    preprocessing = "bgr255"
+    if provenance.is_file():
+        preprocessing = json.loads(provenance.read_text(encoding="utf-8"))["preprocessing"]
+    state_dict = restore_state_dict(model.state_dict(), model.config, flip_channels=preprocessing == "bgr255")
+    part = path.with_name(path.name + ".part")
+    torch.save({"model": state_dict, "start_epoch": 0}, part)
+    part.replace(path)
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def download_official(variant: str, directory: str | Path) -> tuple[Path, str]:
+    """Download the official release file of a variant, with a progress bar.
+
+    Args:
+        variant: a key of `VARIANTS`.
+        directory: where the file goes; it must exist.
+
+    Returns:
+        Path of the file, and the URL it came from.
+
+    Raises:
+        OSError: the file cannot be downloaded; the message says what to do instead.
+        ValueError: an unknown variant.
+    """
+    get_variant(variant)
+    name = OFFICIAL_FILES[variant]
+    url, path = OFFICIAL_URL + name, Path(directory) / name
+    try:
+        torch.hub.download_url_to_file(url, str(path), progress=True)
+    except (URLError, TimeoutError, ConnectionError) as error:
+        raise OSError(
+            f"{url} could not be downloaded ({error}). Without a network connection, fetch the file elsewhere and "
+            f"give its path as the checkpoint."
+        ) from None
+    return path, url
