@@ -344,11 +344,14 @@ def test_upload_is_one_commit_of_the_folder(tmp_path, monkeypatch, capsys):
     calls = []
 
     class Api:
+        def __init__(self, token):
+            calls.append(token)
+
         def create_repo(self, repo_id, **kwargs):
             calls.append(("create", repo_id, kwargs))
 
-        def upload_folder(self, **kwargs):
-            calls.append(("upload", kwargs["repo_id"], sorted(os.listdir(kwargs["folder_path"]))))
+        def create_commit(self, repo_id, operations, **kwargs):
+            calls.append(("commit", repo_id, sorted(operation.path_in_repo for operation in operations)))
             return type("Commit", (), {"commit_url": "https://example.invalid/commit/1"})
 
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "token")
@@ -356,8 +359,9 @@ def test_upload_is_one_commit_of_the_folder(tmp_path, monkeypatch, capsys):
     path = save(original_state_dict(), tmp_path / "checkpoint.pth")
     assert run_script("--checkpoint", path, "--output-dir", tmp_path / "out", "--push-to-hub", "me/nano") == 0
     assert calls == [
-        ("create", "me/nano", {"exist_ok": True}),
-        ("upload", "me/nano", sorted(os.listdir(tmp_path / "out"))),
+        "token",
+        ("create", "me/nano", {"private": False, "exist_ok": True}),
+        ("commit", "me/nano", sorted([*os.listdir(tmp_path / "out"), "README.md"])),
     ]
     assert "https://example.invalid/commit/1" in capsys.readouterr().out
 
@@ -367,3 +371,18 @@ def test_the_script_needs_a_checkpoint_or_a_variant(capsys):
         run_script("--output-dir", "out")
     assert stop.value.code == 2
     assert "give --checkpoint FILE, or --variant NAME" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_script("--checkpoint", "file.pth")
+    assert "give --output-dir FOLDER" in capsys.readouterr().err
+
+
+def test_the_script_goes_back_to_the_original(tmp_path, capsys):
+    state_dict = original_state_dict()
+    path = save({"model": state_dict}, tmp_path / "checkpoint.pth")
+    assert run_script("--checkpoint", path, "--output-dir", tmp_path / "out") == 0
+    assert run_script("--to-original", tmp_path / "out", tmp_path / "back.pth") == 0
+    assert capsys.readouterr().out.endswith("back.pth\n")
+    back = read_checkpoint(tmp_path / "back.pth").weights
+    assert all(torch.equal(back[key], value) for key, value in state_dict.items())
+    assert run_script("--to-original", tmp_path / "absent", tmp_path / "back.pth") == 1
+    assert "no model folder" in capsys.readouterr().err

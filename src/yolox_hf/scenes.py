@@ -90,7 +90,7 @@ def render_scene(
     generator = random.Random(f"{seed}/{index}")
     side = min(width, height)
     image = Image.blend(_material(generator, width, height), Image.new("RGB", (width, height), "gray"), 0.5)
-    for _ in range(generator.randint(2, 10)):  # clutter: zigzag lines in the background's tones
+    for _ in range(generator.randint(2, 8)):  # clutter: zigzag lines in the background's tones
         corners = [(generator.uniform(0, width), generator.uniform(0, height)) for _ in range(generator.randint(2, 4))]
         color = tuple(generator.randint(64, 192) for _ in range(3))
         ImageDraw.Draw(image).line(corners, fill=color, width=max(1, round(side * generator.uniform(0.005, 0.03))))
@@ -98,7 +98,7 @@ def render_scene(
     outlines = list(SHAPES.values())
     shapes: list[tuple[int, float, Image.Image]] = []  # class, whole area, visible part
     # From large to small: otherwise the large ones would hide the small ones.
-    radii = sorted((side * 0.03 * 10 ** generator.random() for _ in range(generator.randint(3, 9))), reverse=True)
+    radii = sorted((side * 0.04 * 8 ** generator.random() for _ in range(generator.randint(3, 9))), reverse=True)
     for radius in radii:
         category = generator.randrange(len(outlines))
         rings = _place(generator, outlines[category](), radius, width, height)

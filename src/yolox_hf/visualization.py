@@ -88,7 +88,7 @@ def save_precision_recall(path: str | Path, curves: Mapping[str, torch.Tensor]) 
     )
     for label, (name, precision) in enumerate(curves.items()):
         color = [level / 255 for level in class_color(label)]
-        axes.plot(torch.linspace(0, 1, len(precision)), precision, color=color, label=name)
+        axes.plot(torch.linspace(0, 1, len(precision)).numpy(), precision.numpy(), color=color, label=name)
     if 0 < len(curves) <= 20:
         axes.legend()
     figure.savefig(path)
@@ -104,7 +104,7 @@ def save_confusion_matrix(path: str | Path, matrix: torch.Tensor, names: Sequenc
     labels = [*names, "background"]
     axes = figure.add_subplot(xlabel="found as", ylabel="is", title="Confusion at IoU 0.50")
     fractions = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
-    figure.colorbar(axes.imshow(fractions, vmin=0, vmax=1, cmap="Blues"))
+    figure.colorbar(axes.imshow(fractions.numpy(), vmin=0, vmax=1, cmap="Blues"))
     size = 9 if len(labels) <= 20 else 4
     axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size)
     axes.set_yticks(range(len(labels)), labels, fontsize=size)

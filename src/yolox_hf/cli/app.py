@@ -31,11 +31,11 @@ def run(arguments: list[str] | None = None) -> int:
     logging.set_verbosity_error()
     try:
         return get_command(app).main(arguments, "yolox-hf", standalone_mode=True) or 0
-    except SystemExit as status:  # usage errors, `--help`
-        return status.code if isinstance(status.code, int) else 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except SystemExit as status:  # usage errors, `--help`, and 130 for Ctrl-C
+        code = status.code if isinstance(status.code, int) else 1
+        if code == 130:
+            print("interrupted", file=sys.stderr)
+        return code
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -109,8 +109,8 @@ class Detector:
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise OSError(f"`--model` {model} cannot be loaded: {reason}") from None
-        self.device = torch.device(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
         try:
+            self.device = torch.device(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
             self.model.to(self.device, memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
             raise ValueError(f"`--device` {device} cannot be used: {str(error).partition(chr(10))[0]}") from None

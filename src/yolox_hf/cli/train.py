@@ -5,6 +5,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from .common import Model, check_output_dir, resolve_model
@@ -83,6 +84,7 @@ def train(
             eval_do_concat_batches=False,
             batch_eval_metrics=True,
             dataloader_num_workers=workers,
+            dataloader_pin_memory=torch.accelerator.is_available(),
             seed=seed,
             report_to="none",
         ),

@@ -62,7 +62,7 @@ def convert_checkpoint(
 
     Args:
         checkpoint: a `.pth`, `.pth.tar` or `.pt` file of the original, ByteTrack, mmdetection, pixeltable-yolox or
-            LibreYOLO; or an `.onnx` export with folded batch norm, which becomes a trainable model with batch norms that
+            LibreYOLO; or an `.onnx` export with folded batch norm, which becomes a trainable model whose batch norms
             do nothing, and is compared with ONNX Runtime.
         output_dir: where `config.json`, `model.safetensors`, `preprocessor_config.json`, the code and
             `conversion.json` (source, SHA-256, variant, preprocessing) go.
@@ -82,8 +82,6 @@ def convert_checkpoint(
     """
     if preprocessing not in PREPROCESSING:
         raise ValueError(f"`preprocessing` must be one of {', '.join(PREPROCESSING)}, got {preprocessing!r}.")
-    if image_size is not None and any(side < 32 or side % 32 for side in image_size):
-        raise ValueError(f"`image_size` must be positive multiples of 32, got {' x '.join(map(str, image_size))}.")
     if variant is not None:
         get_variant(variant)
     output_dir = Path(output_dir)
@@ -92,6 +90,12 @@ def convert_checkpoint(
 
     from_onnx = Path(checkpoint).suffix == ".onnx"
     loaded = read_onnx(checkpoint) if from_onnx else read_checkpoint(checkpoint)
+    image_size = image_size or loaded.image_size
+    if image_size is not None and any(side < 32 or side % 32 for side in image_size):
+        raise ValueError(
+            f"`image_size` must be positive multiples of 32, got {' x '.join(map(str, image_size))}. By default it "
+            "is what the checkpoint says, or the variant's."
+        )
     state_dict = to_original_layout(loaded.weights)
     found, num_labels = identify_checkpoint(state_dict)
     if variant not in (None, found):
@@ -105,7 +109,6 @@ def convert_checkpoint(
     model.eval()
     if from_onnx:
         check_against_onnx(model, checkpoint, flip_channels)
-    image_size = image_size or loaded.image_size
     size = {} if image_size is None else {"size": {"height": image_size[0], "width": image_size[1]}}
     processor = YoloxImageProcessor.from_variant(found, **PREPROCESSING[preprocessing], **size)
     provenance = {
@@ -141,7 +144,8 @@ def export_original(model_dir: str | Path, path: str | Path) -> None:
     """Write a model folder as a checkpoint of the original, for its tools (TensorRT, ncnn and OpenVINO demos).
 
     The tensors are those that the folder was converted from, to the bit. The result takes BGR with levels 0..255, as
-    the original's code gives it, unless the folder was converted from a checkpoint that does not.
+    the original's code gives it, unless the folder was converted from a checkpoint that does not. Of a folder that was
+    trained here, and has no `conversion.json`, this is taken from its processor: normalised images are RGB.
 
     Args:
         model_dir: a folder with `config.json` and `model.safetensors`.
@@ -157,13 +161,16 @@ def export_original(model_dir: str | Path, path: str | Path) -> None:
         raise OSError(f"{path} must be a file in a folder that exists.")
     model = YoloxForObjectDetection.from_pretrained(model_dir)
     provenance = model_dir / PROVENANCE_FILE
-    preprocessing = "bgr255"
+    settings = model_dir / "preprocessor_config.json"
     if provenance.is_file():
-        preprocessing = json.loads(provenance.read_text(encoding="utf-8"))["preprocessing"]
-    state_dict = restore_state_dict(model.state_dict(), model.config, flip_channels=preprocessing == "bgr255")
-    part = path.with_name(path.name + ".part")
-    torch.save({"model": state_dict, "start_epoch": 0}, part)
-    part.replace(path)
+        flip_channels = json.loads(provenance.read_text(encoding="utf-8")).get("preprocessing") == "bgr255"
+    else:
+        normalised = settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("do_normalize")
+        flip_channels = not normalised
+    state_dict = restore_state_dict(model.state_dict(), model.config, flip_channels)
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent) as folder:
+        torch.save({"model": state_dict, "start_epoch": 0}, Path(folder) / path.name)
+        (Path(folder) / path.name).replace(path)
 
 
 def file_sha256(path: str | Path) -> str:

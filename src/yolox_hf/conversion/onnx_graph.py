@@ -20,7 +20,7 @@ def _import(name: str) -> Any:
     try:
         return __import__(name)
     except ImportError:
-        raise ImportError(f"ONNX files need {name}: `pip install yolox-hf[onnx]`.") from None
+        raise ImportError(f'ONNX files need {name}: `pip install "yolox-hf[onnx]"`.') from None
 
 
 def read_onnx(path: str | Path) -> Checkpoint:
@@ -46,6 +46,8 @@ def read_onnx(path: str | Path) -> Checkpoint:
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
+        elif node.op_type == "Identity" and node.input[0] in constants:  # PyTorch stores equal tensors once
+            constants[node.output[0]] = constants[node.input[0]]
 
     def tensor(name: str) -> torch.Tensor:
         if name not in constants:
@@ -80,7 +82,9 @@ def read_onnx(path: str | Path) -> Checkpoint:
             weights[f"{norm}.weight"], weights[f"{norm}.bias"] = ones, bias
             weights[f"{norm}.running_mean"], weights[f"{norm}.running_var"] = 0 * ones, (1 - BATCH_NORM_EPS) * ones
             weights[f"{norm}.num_batches_tracked"] = torch.tensor(0)
-    sides = [dimension.dim_value for dimension in graph.input[0].type.tensor_type.shape.dim[2:]]
+    # Old files list the weights among the inputs.
+    image_input = next(entry for entry in graph.input if entry.name not in constants)
+    sides = [dimension.dim_value for dimension in image_input.type.tensor_type.shape.dim[2:]]
     return Checkpoint(weights, image_size=(sides[0], sides[1]) if len(sides) == 2 and all(sides) else None)
 
 
@@ -119,20 +123,26 @@ def check_against_onnx(model: YoloxForObjectDetection, path: str | Path, flip_ch
 
     Args:
         model: takes RGB.
-        path: of the file; its output is (1, num_anchors, 5 + num_labels), boxes decoded or not.
+        path: of the file; its output is (batch_size, num_anchors, 5 + num_labels), boxes decoded or not.
         flip_channels: the file takes BGR.
 
     Raises:
         ImportError: ONNX Runtime is not installed.
-        ValueError: the outputs differ.
+        ValueError: ONNX Runtime does not run the file, or the outputs differ.
     """
-    session = _import("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (image_input, *_) = session.get_inputs()
-    height, width = (side if isinstance(side, int) else 64 for side in image_input.shape[2:])
-    pixel_values = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 255
-    theirs = torch.from_numpy(
-        session.run(None, {image_input.name: (pixel_values.flip(1) if flip_channels else pixel_values).numpy()})[0]
-    )
+    onnxruntime = _import("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        image_input = session.get_inputs()[0]
+        shape = [side if isinstance(side, int) else free for side, free in zip(image_input.shape, (1, 3, 64, 64))]
+        height, width = shape[2:]
+        pixel_values = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 255
+        given = pixel_values.flip(1) if flip_channels else pixel_values
+        theirs = torch.from_numpy(session.run(None, {image_input.name: given.numpy()})[0])
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        raise ValueError(f"ONNX Runtime cannot run {path}: {str(error).partition(chr(10))[0]}") from None
     with torch.no_grad():
         outputs = model(pixel_values)
         maps = model.head(model.model(pixel_values).feature_maps)

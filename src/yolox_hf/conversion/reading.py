@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-EMA_KEYS = ("ema_model", "ema", "ema_state_dict")
+EMA_KEYS = ("ema_model", "ema")
 WEIGHT_KEYS = (*EMA_KEYS, "model", "state_dict")
 
 
@@ -92,16 +92,17 @@ def _find_weights(checkpoint: Any, path: Path) -> dict[str, torch.Tensor]:
     broken = [key for key, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise ValueError(f"{path} has weights that are not finite (NaN or infinite): {shorten(broken)}.")
-    return _prefer_averages({_strip_wrappers(key): value for key, value in weights.items()})
+    return _without_shadows({_strip_wrappers(key): value for key, value in weights.items()})
 
 
-def _prefer_averages(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """mmdetection 2 keeps the average of `a.b` beside it, as `ema_a_b`."""
-    names = {"ema_" + key.replace(".", "_"): key for key in weights}
-    averages = {names[key]: value for key, value in weights.items() if key in names}
-    if not averages:
-        return weights
-    return {key: averages.get(key, value) for key, value in weights.items() if key not in names}
+def _without_shadows(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """mmdetection 2 keeps a second copy of `a.b` beside it, as `ema_a_b`.
+
+    It swaps averaged and raw weights before it saves, and so does mmdetection 3 (`ema_state_dict`): in its files the
+    averages have the plain names, and what is called EMA are the raw weights.
+    """
+    shadows = {"ema_" + key.replace(".", "_") for key in weights}
+    return {key: value for key, value in weights.items() if key not in shadows}
 
 
 def _find_class_names(checkpoint: Mapping[str, Any]) -> list[str] | None:
@@ -110,18 +111,22 @@ def _find_class_names(checkpoint: Mapping[str, Any]) -> list[str] | None:
     meta = meta if isinstance(meta, Mapping) else {}
     dataset = meta.get("dataset_meta")
     dataset = dataset if isinstance(dataset, Mapping) else {}
-    names = checkpoint.get("names") or meta.get("CLASSES") or dataset.get("classes") or dataset.get("CLASSES")
-    if isinstance(names, Mapping):
-        names = [names[index] for index in sorted(names, key=int)]
-    return [str(name) for name in names] if isinstance(names, (list, tuple)) else None
+    for names in (checkpoint.get("names"), meta.get("CLASSES"), dataset.get("classes"), dataset.get("CLASSES")):
+        if isinstance(names, Mapping):  # from the index, a number or its digits
+            by_index = {str(index): name for index, name in names.items()}
+            names = [by_index[str(index)] for index in range(len(names)) if str(index) in by_index]
+        if isinstance(names, (list, tuple)):
+            return [str(name) for name in names]
+    return None
 
 
 def _find_image_size(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
     """LibreYOLO has `imgsz`, a side or (height, width)."""
     size = checkpoint.get("imgsz")
-    if isinstance(size, int):
-        return size, size
-    return (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) and len(size) == 2 else None
+    sides = (size, size) if isinstance(size, int) else size
+    if isinstance(sides, (list, tuple)) and len(sides) == 2 and all(isinstance(side, int) for side in sides):
+        return sides[0], sides[1]
+    return None
 
 
 def _strip_wrappers(key: str) -> str:
