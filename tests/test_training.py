@@ -134,6 +134,13 @@ def test_every_phase_fits_into_a_run_of_any_length(name, steps):
     assert steps == 1 or factors[-1] < max(factors)
 
 
+def test_a_flat_part_keeps_the_full_rate_before_the_cosine():
+    recipe = TrainingRecipe(flat_fraction=0.4, warmup_fraction=0.1)
+    factors = [learning_rate_factor(step, 100, recipe) for step in range(101)]
+    assert factors[10:51] == [1.0] * 41
+    assert factors[51] < 1 and factors[75] == pytest.approx((1 + 0.05) / 2) and factors[100] == pytest.approx(0.05)
+
+
 def test_norms_and_biases_have_no_decay():
     model = new_model()
     for recipe in (RECIPES["paper"], TrainingRecipe(backbone_multiplier=0.1)):

@@ -1,7 +1,8 @@
 import torch
+from conftest import images
 from PIL import Image
 
-from yolox_hf.visualization import class_color, draw_boxes, save_batch_preview
+from yolox_hf.visualization import class_color, draw_boxes, save_assignment_preview, save_batch_preview
 
 
 def test_colors_are_stable_and_apart():
@@ -34,3 +35,25 @@ def test_batch_preview(tmp_path):
     for index in range(5):
         assert sheet.getpixel((index % 3 * 96 + 72, index // 3 * 64 + 47)) == class_color(1)
     assert sheet.crop((2 * 96, 64, 3 * 96, 128)).getbbox() is None
+
+
+def test_assignment_preview(small_model, tmp_path):
+    labels = [
+        {"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.5, 0.5]])},
+        {"class_labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(0, 4)},
+    ]
+    small_model.train()
+    save_assignment_preview(tmp_path / "assignment.png", small_model, images(0, 2, 64, 96) * 0, labels)
+    assert small_model.training
+    sheet = Image.open(tmp_path / "assignment.png").convert("RGB")
+    assert sheet.size == (2 * 96, 64)
+    # A dot on the centre of some anchor near the object's middle, (48, 32), and none on those far from it.
+    near = [
+        (x, y)
+        for stride in (8, 16, 32)
+        for x in (48 - stride // 2, 48 + stride // 2)
+        for y in (28, 36, 24, 40, 16, 48)
+    ]
+    assert class_color(0) in {sheet.getpixel(center) for center in [*near, (48, 16), (48, 48)]}
+    assert class_color(0) not in {sheet.getpixel((x, y)) for x in (4, 92) for y in (60, 52)}
+    assert sheet.crop((96, 0, 192, 64)).getbbox() is None  # nothing is drawn where no object is

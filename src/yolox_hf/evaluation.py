@@ -172,7 +172,7 @@ def confusion_matrix(
 
 
 def _corners(items: list[dict[str, Any]]) -> torch.Tensor:
-    boxes = torch.tensor([item["bbox"] for item in items]).view(-1, 4)
+    boxes = torch.tensor([item["bbox"] for item in items], dtype=torch.float32).view(-1, 4)
     return torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1)
 
 
