@@ -101,8 +101,9 @@ def demo_card() -> ModelCard:
         how_to_get=" (it lies in the package, in `yolox_hf/demo`):",
         accuracy=f"AP {facts['ap']:.3f}, AP50 {facts['ap50']:.3f} on {facts['held_out_images']} scenes of seed "
         f"{facts['held_out_seed']}, none of which it was trained on or chosen by.",
-        training=f"From scratch, {facts['steps']} steps of 8 scenes, in {facts['minutes']} minutes on one CPU core. "
-        f"To train and evaluate it again:\n\n```text\n{commands}\n```",
+        training=f"From scratch, {facts['steps']} steps of 8 scenes, in {facts['minutes']} minutes on one CPU core; "
+        "the first 3,000 of them on an earlier setting of the scenes, with smaller shapes and more clutter. To train "
+        f"and evaluate it again, on today's scenes:\n\n```text\n{commands}\n```",
         limits="It knows drawn shapes and nothing else; in photos it finds nothing of use.",
         license_text="Code and weights: Apache-2.0. It was trained on pictures that the package renders.",
     )
@@ -154,6 +155,10 @@ def _card(name: str, config: YoloxConfig, processor: YoloxImageProcessor, data: 
         height=height,
         width=width,
         num_labels=config.num_labels,
+        without_package=""
+        if name == "yolox-demo"
+        else f'Without the package, `pipeline("object-detection", model="{name}", trust_remote_code=True)` runs the '
+        "code that lies beside the weights. ",
         pad_value=processor.pad_value,
         levels="scaled to 0..1 and normalized with ImageNet's mean and deviation"
         if processor.do_normalize
