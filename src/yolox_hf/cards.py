@@ -21,7 +21,7 @@ from .image_processing_yolox import YoloxImageProcessor
 from .modeling_yolox import YoloxForObjectDetection
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
-DEMO_MODEL = Path(__file__).with_name("demo")
+DEMO_MODEL = Path(__file__).with_name("demo")  # trained as its card says
 ORIGINAL_URL = "https://github.com/Megvii-BaseDetection/YOLOX"
 
 # COCO AP of the official weights, as the original's README publishes it, and the set it was measured on.

@@ -8,11 +8,9 @@ from typing import Annotated
 
 import typer
 
+from ..cards import DEMO_MODEL
 from ..scenes import render_scene
 from .common import Detector, Json, annotate, check_output_dir, describe
-
-DEMO_MODEL = Path(__file__).parents[1] / "demo"
-"""YOLOX-Nano, trained from scratch on rendered scenes (model_cards/yolox-demo.md says how)."""
 
 
 def demo(
