@@ -194,7 +194,7 @@ def test_demo(tmp_path, capsys):
     assert run("demo", "--output-dir", tmp_path, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert Image.open(found["picture"]).size == (640, 512)
-    _, truth = render_scene(1001, width=640, height=512)
+    _, truth = render_scene(1000, width=640, height=512)
     names = [list(SHAPES)[category] for category in truth["category"]]
     assert sorted(item["label"] for item in found["detections"]) == sorted(names)
     assert run("demo", "--output-dir", tmp_path) == 0

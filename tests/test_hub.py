@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import small_config
 from hub_server import REPO, HubServer
+from huggingface_hub import ModelCard
 from PIL import Image
 from transformers import pipeline
 
@@ -102,10 +103,11 @@ def test_a_connection_that_drops_once_resumes(model_dir, picture, tmp_path):
     with HubServer(contents(model_dir)) as hub:
         hub.cut["model.safetensors"] = 1
         process = run(LOAD, hub, tmp_path / "home", REPO, picture, "package")
-        if process.returncode != 0:  # a clean failure will do, if the next try succeeds
-            process = run(LOAD, hub, tmp_path / "home", REPO, picture, "package")
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)
+    content = (model_dir / "model.safetensors").read_bytes()
+    (cached,) = (tmp_path / "home").rglob("model.safetensors")
+    assert cached.read_bytes() == content
 
 
 def test_push_to_a_repository_behind_a_token(model_dir, picture, tmp_path):
@@ -115,7 +117,10 @@ def test_push_to_a_repository_behind_a_token(model_dir, picture, tmp_path):
         assert len(hub.commits) == 1
         assert hub.files.keys() == contents(model_dir).keys() | {"README.md"}
         assert hub.files["model.safetensors"] == (model_dir / "model.safetensors").read_bytes()
-        assert b"pipeline_tag: object-detection" in hub.files["README.md"]
+        assert hub.large == {"model.safetensors"}
+        card = hub.files["README.md"].decode()
+        assert "pipeline_tag: object-detection" in card and "license" not in ModelCard(card).data.to_dict()
+        assert f'model="{REPO}")' in card and f'model="{REPO}", trust_remote_code=True)' in card
         loaded = run(LOAD, hub, tmp_path / "home2", REPO, picture, "remote", token=TOKEN)
         assert loaded.returncode == 0, loaded.stderr
         refused = run(LOAD, hub, tmp_path / "home3", REPO, picture, "package")
@@ -131,6 +136,20 @@ def test_push_without_the_right_token(token, model_dir, tmp_path):
     assert process.stderr.startswith("error: ") and "Traceback" not in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
     assert ("no Hub token" if token is None else "refused") in process.stderr
+
+
+def test_push_without_a_network(model_dir, tmp_path):
+    with HubServer() as hub:
+        pass  # its address answers no more
+    process = run(PUSH, hub, tmp_path / "home", model_dir, REPO, "--upload", token=TOKEN)
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: The Hub could not be reached") and "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("repo_id", ["yolox", "some one/yolox", "someone/yolox/nano"])
+def test_a_dry_run_checks_the_name(repo_id, model_dir):
+    with pytest.raises(ValueError, match="`repo_id`"):
+        push_to_hub(model_dir, repo_id)
 
 
 def test_a_dry_run_needs_no_network(model_dir):

@@ -105,6 +105,7 @@ def _paper_preset(image_size: int, scale: tuple[float, float], mosaic: float, mi
 
 PRESETS: dict[str, AugmentationConfig] = {
     "none": AugmentationConfig(flip_probability=0.0),
+    "flip": AugmentationConfig(),
     "fine-tuning": AugmentationConfig(
         mosaic_probability=0.5,
         scale=(0.7, 1.4),
@@ -117,7 +118,7 @@ PRESETS: dict[str, AugmentationConfig] = {
     "yolox-tiny": _paper_preset(416, scale=(0.5, 1.5), mosaic=1.0, mixup=0.0),
     "yolox": _paper_preset(640, scale=(0.1, 2.0), mosaic=1.0, mixup=1.0),
 }
-"""`"fine-tuning"`, the recipes of the original for training from scratch (`"yolox"` is for S and larger), `"none"`."""
+"""By name: no augmentation, only flips, fine-tuning, and the original's recipes from scratch (`"yolox"`: S and up)."""
 
 
 def _uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> torch.Tensor:

@@ -67,8 +67,8 @@ def variant_card(variant: str) -> ModelCard:
         data={"datasets": "detection-datasets/coco", "metrics": ["mean_average_precision"], "eval_results": [result]},
         summary=f"YOLOX ([Ge et al. 2021](https://arxiv.org/abs/2107.08430)), an anchor-free convolutional detector, "
         f"with the original's COCO weights: {backbone}, decoupled head, three strides.",
-        how_to_get=f" (`yolox-hf detect` with `--model {variant}` fetches and converts the official weights, and "
-        f"`yolox-hf convert CHECKPOINT {variant}` converts a file you have):",
+        how_to_get=f", and the model in the folder `{variant}` (`yolox-hf detect` with `--model {variant}` fetches "
+        f"and converts the official weights, and `yolox-hf convert CHECKPOINT {variant}` converts a file you have)",
         accuracy=f"COCO AP {ap} on {split}, [as the original publishes it]({ORIGINAL_URL}).\n\n{_VERIFIED}"
         + _VERIFIED_NANO * (variant == "yolox-nano"),
         training="By the original's authors, from scratch on COCO train2017: 300 epochs, SGD with Nesterov momentum, "
@@ -98,19 +98,19 @@ def demo_card() -> ModelCard:
         data={"metrics": ["mean_average_precision"], "eval_results": [result]},
         summary="YOLOX-Nano for rendered scenes of nine simple shapes: the small model that comes with the package, "
         "so that `yolox-hf demo` shows real detections without a network.",
-        how_to_get=" (it lies in the package, in `yolox_hf/demo`):",
+        carries_code=False,
+        how_to_get=", and the model in the folder `yolox-demo` (it lies in the package, in `yolox_hf/demo`)",
         accuracy=f"AP {facts['ap']:.3f}, AP50 {facts['ap50']:.3f} on {facts['held_out_images']} scenes of seed "
         f"{facts['held_out_seed']}, none of which it was trained on or chosen by.",
-        training=f"From scratch, {facts['steps']} steps of 8 scenes, in {facts['minutes']} minutes on one CPU core; "
-        "the first 3,000 of them on an earlier setting of the scenes, with smaller shapes and more clutter. To train "
-        f"and evaluate it again, on today's scenes:\n\n```text\n{commands}\n```",
+        training=f"From scratch, {facts['steps']} steps of 8 scenes, in {facts['minutes']} minutes on one CPU core. "
+        f"To train and evaluate it again:\n\n```text\n{commands}\n```",
         limits="It knows drawn shapes and nothing else; in photos it finds nothing of use.",
         license_text="Code and weights: Apache-2.0. It was trained on pictures that the package renders.",
     )
 
 
-def folder_card(folder: str | Path, name: str) -> ModelCard:
-    """The card of a converted or fine-tuned model folder, as far as the folder tells."""
+def folder_card(folder: str | Path, repo_id: str) -> ModelCard:
+    """The card of a converted or fine-tuned model folder in the repository `repo_id`, as far as the folder tells."""
     folder = Path(folder)
     provenance = folder / "conversion.json"
     origin = json.loads(provenance.read_text(encoding="utf-8")) if provenance.is_file() else None
@@ -118,12 +118,15 @@ def folder_card(folder: str | Path, name: str) -> ModelCard:
     names = [label for _, label in sorted((config.id2label or {}).items())]
     labels, more = ", ".join(names[:20]), f" and {len(names) - 20} more" if len(names) > 20 else ""
     return _card(
-        name,
+        repo_id.split("/")[1],
         config,
         YoloxImageProcessor.from_pretrained(folder),
+        model=repo_id,
+        license=None,  # of the weights, which nothing in the folder tells
+        carries_code=(folder / "modeling_yolox.py").is_file(),
         data={},
         summary=f"A YOLOX detector ([Ge et al. 2021](https://arxiv.org/abs/2107.08430)) for {labels}{more}.",
-        how_to_get=":",
+        how_to_get="",
         accuracy="Not stated.",
         training="Not stated."
         if origin is None
@@ -133,13 +136,24 @@ def folder_card(folder: str | Path, name: str) -> ModelCard:
     )
 
 
-def _card(name: str, config: YoloxConfig, processor: YoloxImageProcessor, data: dict[str, Any], **texts) -> ModelCard:
+def _card(
+    name: str,
+    config: YoloxConfig,
+    processor: YoloxImageProcessor,
+    data: dict[str, Any],
+    *,
+    model: str | None = None,
+    license: str | None = "apache-2.0",
+    carries_code: bool = True,
+    **texts: str,
+) -> ModelCard:
+    """`model` is what a reader gives to `from_pretrained`: the folder `name`, or a repository."""
     height, width = processor.size["height"], processor.size["width"]
     with torch.device("meta"):
         parameters = YoloxForObjectDetection(config).num_parameters()
     card_data = ModelCardData(
         model_name=name,
-        license="apache-2.0",
+        license=license,
         library_name="transformers",
         pipeline_tag="object-detection",
         tags=["yolox", "object-detection"],
@@ -149,16 +163,13 @@ def _card(name: str, config: YoloxConfig, processor: YoloxImageProcessor, data: 
         card_data,
         template_path=str(TEMPLATE),
         name=name,
-        folder=name,
+        model=model or name,
         parameters=f"{parameters:,}",
         gflops=f"{count_flops(config, (height, width)) / 1e9:.2f}",
         height=height,
         width=width,
         num_labels=config.num_labels,
-        without_package=""
-        if name == "yolox-demo"
-        else f'Without the package, `pipeline("object-detection", model="{name}", trust_remote_code=True)` runs the '
-        "code that lies beside the weights. ",
+        carries_code=carries_code,
         pad_value=processor.pad_value,
         levels="scaled to 0..1 and normalized with ImageNet's mean and deviation"
         if processor.do_normalize

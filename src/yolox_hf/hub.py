@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import httpx, validate_repo_id
 
 from .cards import folder_card
 
@@ -44,7 +45,7 @@ def push_to_hub(
         What was, or would be, sent.
 
     Raises:
-        OSError: the folder is not complete, there is no token, or the Hub refuses.
+        OSError: the folder is not complete, there is no token, or the Hub refuses or cannot be reached.
         ValueError: `repo_id` is no name of a repository.
     """
     folder = Path(folder)
@@ -52,10 +53,14 @@ def push_to_hub(
         raise OSError(f"{folder} is no complete model folder: {', '.join(missing)} missing.")
     if repo_id.count("/") != 1:
         raise ValueError(f"`repo_id` must be owner/name, got {repo_id!r}.")
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"`repo_id` {repo_id!r} is no valid name: {error}") from None
     paths = sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
     content: dict[str, Path | bytes] = {path.name: path for path in paths}
     card = folder / CARD
-    content[CARD] = card if card.is_file() else str(folder_card(folder, repo_id.split("/")[1])).encode()
+    content[CARD] = card if card.is_file() else str(folder_card(folder, repo_id)).encode()
     files = {name: item.stat().st_size if isinstance(item, Path) else len(item) for name, item in content.items()}
     if dry_run:
         return Upload(files, None)
@@ -67,9 +72,8 @@ def push_to_hub(
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.create_commit(repo_id, operations, commit_message="Add YOLOX weights, code and card")
-    except HFValidationError as error:
-        raise ValueError(f"`repo_id` {repo_id!r} is no valid name: {error}") from None
-    except HfHubHTTPError as error:
+    except httpx.HTTPError as error:  # the Hub's refusals are among them
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise OSError(f"The Hub refused the upload to {repo_id}: {reason}") from None
+        problem = "refused the upload to" if isinstance(error, HfHubHTTPError) else "could not be reached to upload to"
+        raise OSError(f"The Hub {problem} {repo_id}: {reason}") from None
     return Upload(files, commit.commit_url)

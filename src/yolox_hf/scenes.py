@@ -20,6 +20,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 Ring = list[tuple[float, float]]
 
 _OVERSAMPLING = 3  # masks are drawn this much larger, for smooth edges
+_MIN_VISIBLE = 0.6  # of a shape's area: what is left of a hidden one may look like another class
 
 
 def _arc(radius: float, start: float, stop: float, steps: int = 48, center: tuple[float, float] = (0, 0)) -> Ring:
@@ -85,7 +86,7 @@ def render_scene(
 
     Returns:
         The RGB image, and its objects: `bbox`, lists of (x, y, width, height) in pixels around what is visible, and
-        `category`, indices into `SHAPES`. Shapes of which less than half is visible are not among them.
+        `category`, indices into `SHAPES`. Shapes of which less than 60 % is visible are not among them.
     """
     generator = random.Random(f"{seed}/{index}")
     side = min(width, height)
@@ -98,7 +99,7 @@ def render_scene(
     outlines = list(SHAPES.values())
     shapes: list[tuple[int, float, Image.Image]] = []  # class, whole area, visible part
     # From large to small: otherwise the large ones would hide the small ones.
-    radii = sorted((side * 0.04 * 8 ** generator.random() for _ in range(generator.randint(3, 9))), reverse=True)
+    radii = sorted((side * 0.05 * 7 ** generator.random() for _ in range(generator.randint(3, 9))), reverse=True)
     for radius in radii:
         category = generator.randrange(len(outlines))
         rings = _place(generator, outlines[category](), radius, width, height)
@@ -114,7 +115,7 @@ def render_scene(
     for category, area, visible in shapes:
         solid = visible.point(lambda level: 255 * (level >= 128))
         box = solid.getbbox()
-        if box is not None and solid.histogram()[255] >= 0.5 * area:
+        if box is not None and solid.histogram()[255] >= _MIN_VISIBLE * area:
             objects["bbox"].append([box[0], box[1], box[2] - box[0], box[3] - box[1]])
             objects["category"].append(category)
     return image, objects
@@ -137,8 +138,9 @@ def _material(generator: random.Random, width: int, height: int) -> Image.Image:
 
 
 def _place(generator: random.Random, rings: list[Ring], radius: float, width: int, height: int) -> list[Ring]:
-    """The rings in pixels, turned and a little squeezed, with the middle somewhere in the picture."""
-    x, y = generator.uniform(0, width), generator.uniform(0, height)
+    """The rings in pixels, turned and a little squeezed, some of them cut by the picture's edge."""
+    inset = radius / 2
+    x, y = generator.uniform(inset, width - inset), generator.uniform(inset, height - inset)
     angle, squeeze = generator.uniform(0, math.tau), generator.uniform(0.8, 1.0)
     cosine, sine = math.cos(angle) * radius, math.sin(angle) * radius
     return [

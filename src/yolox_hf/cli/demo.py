@@ -15,7 +15,7 @@ from .common import Detector, Json, annotate, check_output_dir, describe
 
 def demo(
     output_dir: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("."),
-    seed: Annotated[int, typer.Option(help="Which scene; those from 1000 on were never trained on.")] = 1001,
+    seed: Annotated[int, typer.Option(help="Which scene; those from 1000 on were never trained on.")] = 1000,
     as_json: Json = False,
 ) -> None:
     """Detect shapes in a rendered scene with the small model that comes with the package. Needs no network."""
@@ -35,5 +35,5 @@ def demo(
         print(f"{item['score']:.3f}  {item['label']:8}", *(f"{side:6.1f}" for side in item["box"]))
     print(f"{len(found)} detections; {len(truth['bbox'])} shapes are in the scene.")
     print(f"The picture: {picture.absolute()}")
-    print("Next: `yolox-hf demo --seed 1002` for another scene, or, in your own photo with the official weights,")
+    print("Next: `yolox-hf demo --seed 1001` for another scene, or, in your own photo with the official weights,")
     print("      `yolox-hf detect PHOTO.jpg --model yolox-s`.")

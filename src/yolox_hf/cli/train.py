@@ -21,6 +21,9 @@ def train(
     epochs: Annotated[int, typer.Option(min=1)] = 30,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step and device.")] = 8,
     recipe: Annotated[str, typer.Option(help="fine-tuning, paper, paper-tiny or paper-nano.")] = "fine-tuning",
+    augmentation: Annotated[
+        str, typer.Option(help="recipe (the recipe's), fine-tuning, flip, none, yolox, yolox-tiny or yolox-nano.")
+    ] = "recipe",
     image_size: Annotated[
         tuple[int, int] | None, typer.Option(help="Height and width, multiples of 32.", metavar="H W")
     ] = None,
@@ -34,6 +37,7 @@ def train(
     from transformers import TrainingArguments
     from transformers.trainer_utils import get_last_checkpoint
 
+    from ..augmentation import PRESETS
     from ..configuration_yolox import YoloxConfig
     from ..data import load_detection_data
     from ..evaluation import CocoMetrics
@@ -43,6 +47,8 @@ def train(
 
     if recipe not in RECIPES:
         raise ValueError(f"`--recipe` must be one of {', '.join(RECIPES)}, got {recipe!r}.")
+    if augmentation not in ("recipe", *PRESETS):
+        raise ValueError(f"`--augmentation` must be recipe or one of {', '.join(PRESETS)}, got {augmentation!r}.")
     if image_size is not None and any(side < 32 or side % 32 for side in image_size):
         raise ValueError(f"`--image-size` must be multiples of 32, got {image_size[0]} {image_size[1]}.")
     checkpoint = None
@@ -89,6 +95,7 @@ def train(
             report_to="none",
         ),
         recipe=recipe,
+        augmentation=augmentation,
         data_collator=YoloxDataCollator(processor, len(id2label), "skip" if on_problem == "skip" else "raise"),
         train_dataset=splits["train"],
         eval_dataset=held_out,
