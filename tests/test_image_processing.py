@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import images
 from PIL import Image
 
 from yolox_hf import YoloxImageProcessor
@@ -51,6 +52,34 @@ def test_resize_is_bilinear_between_exact_values():
     expected = torch.nn.functional.interpolate(image[None].float(), (5, 7), mode="bilinear")[0]
     assert (resize_bilinear(image, 5, 7) - expected).abs().max() <= 1
     torch.testing.assert_close(resize_bilinear(image.float(), 5, 7), expected)
+
+
+@pytest.mark.parametrize("shape", [(37, 53), (90, 41), (400, 333)])
+def test_resize_of_a_stack_is_that_of_its_images(shape):
+    stack = images(0, 2, 61, 83).to(torch.uint8)
+    resized = resize_bilinear(stack, *shape)
+    assert resized.shape == (2, 3, *shape) and resized.dtype == torch.uint8
+    for image, expected in zip(resized, stack):
+        assert torch.equal(image, resize_bilinear(expected, *shape))
+        assert torch.equal(image[1:2], resize_bilinear(expected[1:2], *shape))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", torch.float16])
+def test_levels_in_half_precision_are_exact(dtype, photo, tmp_path):
+    half = processor(pixel_dtype=dtype)
+    half.save_pretrained(tmp_path)
+    for source in (half, YoloxImageProcessor.from_pretrained(tmp_path)):
+        values = source(photo, return_tensors="pt").pixel_values
+        assert str(values.dtype) in ("torch.float16", "torch.bfloat16")
+        assert torch.equal(values.float(), pixels(photo))
+    normalized = processor(pixel_dtype=dtype, do_normalize=True)(photo, return_tensors="pt").pixel_values
+    expected = processor(do_normalize=True)(photo, return_tensors="pt").pixel_values
+    torch.testing.assert_close(normalized.float(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_images_of_one_shape_can_be_resized_together(photo):
+    photos = [photo, photo[:50], photo[::-1].copy()]
+    assert torch.equal(pixels(photos, disable_grouping=False), pixels(photos))
 
 
 def test_resize_does_not_antialias():
@@ -166,6 +195,7 @@ def test_bad_options_are_named(photo):
         ({"do_center_crop": True, "crop_size": 32}, "`do_center_crop` is not supported"),
         ({"size": {"shortest_edge": 64}}, "`size` must be a number or have `height` and `width`"),
         ({"resample": 3}, "`resample` must be bilinear"),
+        ({"pixel_dtype": "int8"}, "`pixel_dtype` must be one of float32, float16, bfloat16, got int8"),
         ({"pad_value": 300}, r"`pad_value` must be in \[0, 255\], got 300"),
         ({"do_resize": False}, r"must not be larger than `size` \(64 x 64\), got 90 x 120"),
         ({"annotations": []}, "one entry for each image, got 0 for 1"),
@@ -314,8 +344,30 @@ def test_detections_are_sorted_and_in_photo_pixels():
 def test_boxes_are_clipped_and_relative_without_target_sizes():
     result = processor().post_process_object_detection(OUTPUTS, 0.2)[0]
     torch.testing.assert_close(result["boxes"][-1], torch.tensor([0.7, 0.7, 1.0, 1.0]))
-    photo = processor().post_process_object_detection(OUTPUTS, 0.2, torch.tensor([[100, 200]]))[0]["boxes"]
-    torch.testing.assert_close(photo[-1], torch.tensor([140.0, 100, 200, 100]))  # below the photo: nothing left of it
+
+
+def test_boxes_in_the_padding_alone_are_left_out():
+    sizes = torch.tensor([[100, 200]])
+    found = processor().post_process_object_detection(OUTPUTS, 0.2, sizes)[0]
+    assert found["labels"].tolist() == [1, 0] and len(found["scores"]) == len(found["boxes"]) == 2
+    unclipped = processor().post_process_object_detection(OUTPUTS, 0.2, sizes, clip_boxes=False)[0]
+    torch.testing.assert_close(unclipped["boxes"][-1], torch.tensor([140.0, 140, 220, 220]))  # below 100: padding
+
+
+def test_a_batch_is_its_images_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    centers, sides = torch.rand(3, 700, 2, generator=generator), 0.3 * torch.rand(3, 700, 2, generator=generator)
+    logits = torch.randn(3, 700, 4, generator=generator)
+    logits[1] = -20  # an image without detections between two others
+    outputs = SimpleNamespace(logits=logits, pred_boxes=torch.cat((centers, sides), dim=-1))
+    sizes = [(100, 200), (50, 50), (64, 30)]
+    for options in ({}, {"class_agnostic": True}, {"max_detections": 5}):
+        batch = processor().post_process_object_detection(outputs, 0.4, sizes, nms_threshold=0.3, **options)
+        assert len(batch[1]["scores"]) == 0 and len(batch[0]["scores"]) > 4
+        for index, size in enumerate(sizes):
+            single = SimpleNamespace(**{name: values[index, None] for name, values in vars(outputs).items()})
+            (alone,) = processor().post_process_object_detection(single, 0.4, [size], nms_threshold=0.3, **options)
+            assert all(torch.equal(batch[index][name], alone[name]) for name in alone)
 
 
 def test_options_of_post_processing():

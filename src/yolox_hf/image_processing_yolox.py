@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
-from transformers.image_transforms import corners_to_center_format
+from transformers.image_transforms import corners_to_center_format, group_images_by_shape, reorder_images
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
@@ -43,6 +43,9 @@ def letterbox_scale(height: int, width: int, target_height: int, target_width: i
     return min(target_height / height, target_width / width)
 
 
+RESIZED_AT_ONCE = 1 << 16  # pixels of all channels
+
+
 def _interpolation_weights(length: int, new_length: int, device: torch.device) -> tuple[torch.Tensor, ...]:
     """For each of `new_length` pixels, its two neighbours among `length` and their weights in 1/2048ths."""
     position = (torch.arange(new_length, dtype=torch.float64, device=device) + 0.5) * (length / new_length) - 0.5
@@ -58,6 +61,13 @@ def _interpolation_weights(length: int, new_length: int, device: torch.device) -
     )
 
 
+def _take(values: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
+    """`values.index_select(dim, indices)`; of single bytes NumPy does it several times faster on a CPU."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(values.numpy().take(indices.numpy(), axis=dim))
+    return values.index_select(dim, indices)
+
+
 def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Bilinear resize without antialiasing.
 
@@ -66,30 +76,41 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
     the other way.)
 
     Args:
-        image: (channels, height, width), uint8 or float.
+        image: (..., channels, height, width), uint8 or float. Fastest with the channels last in memory, as photos are.
 
     Returns:
-        (channels, `height`, `width`), of the same dtype.
+        (..., channels, `height`, `width`), of the same dtype.
     """
     if image.shape[-2:] == (height, width):
         return image
     if image.dtype != torch.uint8:
-        return F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
-    top, bottom, top_weight, bottom_weight = _interpolation_weights(image.shape[-2], height, image.device)
-    left, right, left_weight, right_weight = _interpolation_weights(image.shape[-1], width, image.device)
+        flat = image.reshape(-1, *image.shape[-3:])
+        resized = F.interpolate(flat, (height, width), mode="bilinear", align_corners=False)
+        return resized.reshape(*image.shape[:-2], height, width)
+    channels = image.shape[-3]
+    lines = image.movedim(-3, -1).contiguous().flatten(-2)  # (..., rows, columns and channels)
+    top, bottom, *vertical_weights = _interpolation_weights(image.shape[-2], height, image.device)
+    left, right, *horizontal_weights = _interpolation_weights(image.shape[-1], width, image.device)
+    channel = torch.arange(channels, device=image.device)
+    left, right = ((columns[:, None] * channels + channel).flatten() for columns in (left, right))
+    left_weight, right_weight = (weight.repeat_interleave(channels) for weight in horizontal_weights)
 
-    def weighted_row(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        lines = image.index_select(-2, rows)
-        pixels = lines.index_select(-1, left).int().mul_(left_weight)
-        pixels += lines.index_select(-1, right).int().mul_(right_weight)
-        pixels >>= 4
-        pixels *= weight[:, None]
-        pixels >>= 16  # in quarters of a level
-        return pixels
-
-    pixels = weighted_row(top, top_weight)
-    pixels += weighted_row(bottom, bottom_weight)
-    return ((pixels + 2) >> 2).to(torch.uint8)
+    resized = lines.new_empty(*lines.shape[:-2], height, width * channels)
+    # On a CPU a few rows at a time, which stay in its cache.
+    step = max(RESIZED_AT_ONCE // resized.shape[-1], 1) if image.device.type == "cpu" else height
+    for start in range(0, height, step):
+        part = slice(start, start + step)
+        pixels = None
+        for rows, weight in zip((top, bottom), vertical_weights):
+            neighbours = _take(lines, rows[part], -2)
+            blend = _take(neighbours, left, -1).int().mul_(left_weight)
+            blend += _take(neighbours, right, -1).int().mul_(right_weight)
+            blend >>= 4
+            blend *= weight[part, None]
+            blend >>= 16  # in quarters of a level
+            pixels = blend if pixels is None else pixels.add_(blend)
+        resized[..., part, :] = pixels.add_(2).__irshift__(2)
+    return resized.unflatten(-1, (width, channels)).movedim(-1, -3)
 
 
 # ---- non-maximum suppression
@@ -105,6 +126,9 @@ def nms(
 ) -> torch.Tensor:
     """Greedy non-maximum suppression, exact, in blocks of boxes.
 
+    Boxes are compared with those of their own block and label, and with what follows of that label: many labels (of
+    many images) cost as much as their boxes, one label as much as its boxes times those of them that stay.
+
     Args:
         boxes: (n, 4), corners (x1, y1, x2, y2), in any unit.
         scores: (n,).
@@ -115,27 +139,33 @@ def nms(
     Returns:
         (k,) int64: indices of the boxes that stay, best first.
     """
-
-    def suppresses(better: torch.Tensor, worse: torch.Tensor) -> torch.Tensor:
-        overlap = box_iou(boxes[better], boxes[worse]) > iou_threshold
-        return overlap if labels is None else overlap & (labels[better, None] == labels[worse])
-
-    candidates = scores.argsort(descending=True, stable=True)
-    kept = [candidates[:0]]
-    while len(candidates) > 0:
-        block, rest = candidates[:block_size], candidates[block_size:]
-        within = suppresses(block, block).triu(diagonal=1)
+    if labels is None:
+        labels = torch.zeros_like(scores, dtype=torch.int64)
+    order = scores.argsort(descending=True, stable=True)
+    order = order[labels[order].argsort(stable=True)]  # label by label, best first within each
+    boxes, labels = boxes[order], labels[order]
+    label_ends = torch.searchsorted(labels, labels[block_size - 1 :: block_size].contiguous(), right=True).tolist()
+    stays = torch.ones_like(labels, dtype=torch.bool)
+    for start, label_end in zip(range(0, len(order), block_size), [*label_ends, len(order)]):
+        stop = start + block_size
+        block = start + stays[start:stop].nonzero()[:, 0]
+        suppresses = box_iou(boxes[block], boxes[block]) > iou_threshold
+        suppresses = (suppresses & (labels[block, None] == labels[block])).triu(diagonal=1)
         keep = torch.ones_like(block, dtype=torch.bool)
         # A box stays if no better box that stays suppresses it. Each round settles at least the best open box.
-        while not torch.equal(settled := ~(within & keep[:, None]).any(dim=0), keep):
+        while not torch.equal(settled := ~(suppresses & keep[:, None]).any(dim=0), keep):
             keep = settled
-        block = block[keep]
-        kept.append(block)
-        candidates = rest[~suppresses(block, rest).any(dim=0)]
-    return torch.cat(kept)
+        stays[block] = keep
+        if label_end > stop:
+            better = block[keep & (labels[block] == labels[stop])]
+            stays[stop:label_end] &= ~(box_iou(boxes[better], boxes[stop:label_end]) > iou_threshold).any(dim=0)
+    kept = order[stays].sort().values
+    return kept[scores[kept].argsort(descending=True, stable=True)]
 
 
 # ---- processor
+
+DTYPES = ("float32", "float16", "bfloat16")
 
 
 def _sides(size) -> tuple[int, int]:
@@ -149,10 +179,13 @@ class YoloxImageProcessorKwargs(ImagesKwargs, total=False):
         Level of the padding, in every channel.
     format (`str`, *optional*, defaults to `"coco_detection"`):
         Format of the annotations; there is no other.
+    pixel_dtype (`str` or `torch.dtype`, *optional*, defaults to `"float32"`):
+        Of `pixel_values`: `"float32"`, `"float16"` or `"bfloat16"`. All hold the levels 0..255 exactly.
     """
 
     pad_value: int
     format: str | AnnotationFormat
+    pixel_dtype: str | torch.dtype
 
 
 class YoloxImageProcessor(BaseImageProcessor):
@@ -173,6 +206,7 @@ class YoloxImageProcessor(BaseImageProcessor):
         do_rescale (`bool`, defaults to `False`), rescale_factor (`float`, defaults to 1/255): multiply the levels.
         do_normalize (`bool`, defaults to `False`), image_mean, image_std (`list[float]`, default to ImageNet's):
             subtract and divide.
+        pixel_dtype (`str`, defaults to `"float32"`): of the result; `"float16"` and `"bfloat16"` hold every level too.
     """
 
     valid_kwargs = YoloxImageProcessorKwargs
@@ -191,6 +225,7 @@ class YoloxImageProcessor(BaseImageProcessor):
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
     format = AnnotationFormat.COCO_DETECTION
+    pixel_dtype = "float32"
 
     def __init__(self, **kwargs: Unpack[YoloxImageProcessorKwargs]):
         super().__init__(**kwargs)
@@ -216,6 +251,9 @@ class YoloxImageProcessor(BaseImageProcessor):
         module = "image_processing_yolox.YoloxImageProcessor"
         return {**super().to_dict(), "auto_map": {"AutoImageProcessor": {"torchvision": module, "pil": module}}}
 
+    def _standardize_kwargs(self, pixel_dtype: str | torch.dtype | None = None, **kwargs) -> dict:  # type: ignore[override]
+        return {**super()._standardize_kwargs(**kwargs), "pixel_dtype": str(pixel_dtype).removeprefix("torch.")}
+
     def _validate_preprocess_kwargs(self, **kwargs) -> None:  # type: ignore[override]
         super()._validate_preprocess_kwargs(**kwargs)
         size = kwargs["size"]
@@ -227,6 +265,8 @@ class YoloxImageProcessor(BaseImageProcessor):
             raise ValueError(f"`resample` must be bilinear ({PILImageResampling.BILINEAR}), got {kwargs['resample']}.")
         if not 0 <= kwargs["pad_value"] <= 255:
             raise ValueError(f"`pad_value` must be in [0, 255], got {kwargs['pad_value']}.")
+        if kwargs["pixel_dtype"] not in DTYPES:
+            raise ValueError(f"`pixel_dtype` must be one of {', '.join(DTYPES)}, got {kwargs['pixel_dtype']}.")
         if kwargs["do_pad"] is False:
             raise ValueError("`do_pad=False` is not supported: YOLOX inputs are always padded to `size`.")
         for name in ("do_center_crop", "crop_size", "pad_size"):
@@ -305,6 +345,8 @@ class YoloxImageProcessor(BaseImageProcessor):
         image_mean: float | list[float],
         image_std: float | list[float],
         format: str | AnnotationFormat,
+        pixel_dtype: str,
+        disable_grouping: bool | None,
         return_tensors: str | TensorType | None,
         **kwargs,
     ) -> BatchFeature:
@@ -318,26 +360,39 @@ class YoloxImageProcessor(BaseImageProcessor):
             validate_annotations(AnnotationFormat(format), (AnnotationFormat.COCO_DETECTION,), annotations)
 
         target_height, target_width = _sides(size)
-        pixel_values = images[0].new_full(
-            (len(images), images[0].shape[0], target_height, target_width), pad_value, dtype=torch.float32
-        )
+        channels = images[0].shape[0]
         scales = []
-        for image, canvas in zip(images, pixel_values):
-            if image.shape[0] != canvas.shape[0]:
-                raise ValueError(
-                    f"Images must have {canvas.shape[0]} channels as the first has, got {image.shape[0]}."
-                )
+        for image in images:
+            if image.shape[0] != channels:
+                raise ValueError(f"Images must have {channels} channels as the first has, got {image.shape[0]}.")
             height, width = image.shape[-2:]
-            scale = letterbox_scale(height, width, target_height, target_width) if do_resize else 1.0
-            if do_resize:
-                image = resize_bilinear(image, max(int(height * scale), 1), max(int(width * scale), 1))
-            elif height > target_height or width > target_width:
+            if not do_resize and (height > target_height or width > target_width):
                 raise ValueError(
                     f"With `do_resize=False` an image must not be larger than `size` ({target_height} x "
                     f"{target_width}), got {height} x {width}."
                 )
-            canvas[:, : image.shape[-2], : image.shape[-1]] = image
+            scale = letterbox_scale(height, width, target_height, target_width) if do_resize else 1.0
             scales.append((height, width, scale))
+        fitted = images
+        if do_resize:
+            # Images of one shape are resized together, unless they lie on the CPU, where that does not pay.
+            stacks, places = group_images_by_shape(images, disable_grouping=disable_grouping)
+            for key, stack in stacks.items():
+                height, width, scale = scales[next(index for index, place in places.items() if place[0] == key)]
+                stacks[key] = resize_bilinear(stack, max(int(height * scale), 1), max(int(width * scale), 1))
+            fitted = reorder_images(stacks, places)
+
+        pixel_values = torch.empty(
+            (len(images), channels, target_height, target_width),
+            dtype=torch.float32 if do_rescale or do_normalize else getattr(torch, pixel_dtype),
+            device=images[0].device,
+            memory_format=torch.channels_last,  # as the photos are, and as the network wants it
+        )
+        for image, canvas in zip(fitted, pixel_values):
+            height, width = image.shape[-2:]
+            canvas[:, :height, :width] = image
+            canvas[:, height:] = pad_value
+            canvas[:, :height, width:] = pad_value
 
         if do_rescale:
             pixel_values *= rescale_factor
@@ -345,7 +400,7 @@ class YoloxImageProcessor(BaseImageProcessor):
             mean, std = (pixel_values.new_tensor(values).view(-1, 1, 1) for values in (image_mean, image_std))
             pixel_values = (pixel_values - mean) / std
 
-        features = BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+        features = BatchFeature({"pixel_values": pixel_values.to(getattr(torch, pixel_dtype))}, tensor_type=return_tensors)
         if annotations is not None:
             features["labels"] = [
                 BatchFeature(
@@ -387,6 +442,7 @@ class YoloxImageProcessor(BaseImageProcessor):
         class_agnostic: bool = False,
         max_detections: int | None = None,
         size: int | dict[str, int] | None = None,
+        clip_boxes: bool = True,
     ) -> list[dict[str, torch.Tensor]]:
         """Detections from the outputs of `YoloxForObjectDetection`: each anchor's best class, threshold, then NMS.
 
@@ -400,10 +456,11 @@ class YoloxImageProcessor(BaseImageProcessor):
             class_agnostic: let boxes of different classes suppress each other too.
             max_detections: keep at most so many of the best for each image. No limit by default, as in the original.
             size: the `size` given to `preprocess`, if it was not the processor's own.
+            clip_boxes: clip boxes to the photo and leave out those outside. The original does not.
 
         Returns:
             For each image a dictionary of `scores` (n,) float32, best first; `labels` (n,) int64; and `boxes` (n, 4)
-            float32, (x1, y1, x2, y2) in pixels of the photo (0 <= x1 <= x2 <= width), or relative in [0, 1]. n is 0
+            float32, (x1, y1, x2, y2) in pixels of the photo (0 <= x1 < x2 <= width), or relative in [0, 1]. n is 0
             where nothing is found.
 
         Raises:
@@ -422,32 +479,35 @@ class YoloxImageProcessor(BaseImageProcessor):
                 f"{len(logits)}."
             )
 
-        best_logits, labels = logits.float().max(dim=-1)
-        scores = best_logits.sigmoid()
-        corners = to_corners(pred_boxes.float())
-        size = self.size if size is None else self._standardize_kwargs(size=size, default_to_square=True)["size"]
-        padded_height, padded_width = _sides(size)
-        results = []
-        for index in range(len(scores)):
-            candidates = scores[index] > threshold
-            image_scores, image_labels = scores[index][candidates], labels[index][candidates]
-            boxes = corners[index][candidates]
-            limit = boxes.new_ones(4)
-            if target_sizes is not None:
-                height, width = (int(side) for side in target_sizes[index])
+        best_logits, best_labels = logits.max(dim=-1)
+        all_scores = best_logits.float().sigmoid()
+        image, anchor = (all_scores > threshold).nonzero(as_tuple=True)
+        scores, labels = all_scores[image, anchor], best_labels[image, anchor]
+        boxes = to_corners(pred_boxes[image, anchor].float())
+        frame = torch.ones(len(logits), 4)  # the photo's width and height, twice
+        if target_sizes is not None:
+            size = self.size if size is None else self._standardize_kwargs(size=size, default_to_square=True)["size"]
+            padded_height, padded_width = _sides(size)
+            frame, padded = [], []
+            for height, width in ([int(side) for side in sides] for sides in target_sizes):
                 scale = letterbox_scale(height, width, padded_height, padded_width) if self.do_resize else 1.0
-                boxes = boxes * (boxes.new_tensor([padded_width, padded_height] * 2) / scale)
-                limit = boxes.new_tensor([width, height] * 2)
-            keep = nms(boxes, image_scores, None if class_agnostic else image_labels, iou_threshold=nms_threshold)
-            keep = keep[:max_detections]
-            results.append(
-                {
-                    "scores": image_scores[keep],
-                    "labels": image_labels[keep],
-                    "boxes": torch.minimum(boxes[keep].clamp(min=0), limit),
-                }
-            )
-        return results
+                padded.append([padded_width / scale, padded_height / scale] * 2)
+                frame.append([width, height] * 2)
+            boxes *= boxes.new_tensor(padded)[image]
+        groups = image if class_agnostic else image * logits.shape[-1] + labels
+        keep = nms(boxes, scores, groups, iou_threshold=nms_threshold)
+        keep = keep[image[keep].argsort(stable=True)]  # image by image, best first within each
+        boxes = boxes[keep]
+        if clip_boxes:
+            boxes = torch.minimum(boxes.clamp_(min=0), torch.as_tensor(frame).to(boxes)[image[keep]])
+            inside = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # not in the padding alone
+            keep, boxes = keep[inside], boxes[inside]
+        counts = image[keep].bincount(minlength=len(logits)).tolist()
+        found = zip(scores[keep].split(counts), labels[keep].split(counts), boxes.split(counts))
+        return [
+            {name: values[:max_detections] for name, values in zip(("scores", "labels", "boxes"), image_found)}
+            for image_found in found
+        ]
 
 
 __all__ = ["YoloxImageProcessor"]

@@ -110,7 +110,10 @@ class YoloxConvLayer(nn.Module):
         padding = (kernel_size - 1) // 2 if padding is None else padding
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum)
-        self.activation = nn.SiLU() if config.hidden_act == "silu" else nn.LeakyReLU(LEAKY_RELU_SLOPE)
+        # In place: what it overwrites, the norm's output, is needed by nobody else.
+        self.activation = (
+            nn.SiLU(inplace=True) if config.hidden_act == "silu" else nn.LeakyReLU(LEAKY_RELU_SLOPE, inplace=True)
+        )
 
     def forward(self, hidden_state: torch.Tensor) -> torch.Tensor:
         return self.activation(self.norm(self.conv(hidden_state)))
@@ -459,11 +462,10 @@ def joint_logits(class_logits: torch.Tensor, objectness_logits: torch.Tensor) ->
         objectness_logits: (batch_size, num_anchors, 1).
 
     Returns:
-        (batch_size, num_anchors, num_labels): with objectness o and class c, -log(exp(-o) + exp(-c) + exp(-o-c)).
+        (batch_size, num_anchors, num_labels): with objectness o and class c, -log(exp(-o) + exp(-c) (1 + exp(-o))).
     """
-    negative_class, negative_objectness = -class_logits.float(), -objectness_logits.float()
-    either = torch.logaddexp(negative_class, negative_objectness)
-    return -torch.logaddexp(either, negative_class + negative_objectness)
+    negative_objectness = -objectness_logits.float()
+    return -torch.logaddexp(negative_objectness, F.softplus(negative_objectness) - class_logits.float())
 
 
 # ---- models
@@ -511,7 +513,13 @@ class YoloxPreTrainedModel(PreTrainedModel):
                 f"The height and width of `pixel_values` must be positive multiples of {MAX_STRIDE}, got {height} x "
                 f"{width}. `YoloxImageProcessor` pads to its `size`; give it sides that are multiples of {MAX_STRIDE}."
             )
-        return pixel_values if pixel_values.is_floating_point() else pixel_values.to(self.dtype)
+        if not pixel_values.is_floating_point():
+            pixel_values = pixel_values.to(self.dtype)
+        if pixel_values.device.type == "cpu" and not self.training:
+            # Every layer keeps this order, and is faster in it. Training keeps the order it is given: it amplifies
+            # rounding, and only in the original's order are its gradients the original's.
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        return pixel_values
 
 
 class YoloxBackbone(BackboneMixin, YoloxPreTrainedModel):
