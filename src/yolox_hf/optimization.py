@@ -47,6 +47,7 @@ def optimize_for_inference(
             layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), nn.Identity()
     optimized.to(dtype=dtype, memory_format=torch.channels_last)
     if compile:
+        # Frozen weights are laid out for the CPU once, and let no shape be dynamic.
         on_gpu = optimized.device.type == "cuda"
-        optimized.compile(**({"mode": "max-autotune"} if on_gpu else {"options": {"freezing": True}}))
+        optimized.compile(dynamic=False, **({"mode": "max-autotune"} if on_gpu else {"options": {"freezing": True}}))
     return optimized
