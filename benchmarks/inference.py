@@ -173,7 +173,10 @@ def other_detectors() -> dict[str, Any]:
         decoder_layers=3,
     )
     yolos_tiny = YolosConfig(
-        hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768,
+        hidden_size=192,
+        num_hidden_layers=12,
+        num_attention_heads=3,
+        intermediate_size=768,
         image_size=[800, 1333],
         use_mid_position_embeddings=False,
     )

@@ -238,6 +238,23 @@ def test_what_is_written(tmp_path):
     model(images(0, 1, 64, 64))
 
 
+def test_an_interrupted_conversion_leaves_nothing_that_loads(tmp_path, monkeypatch):
+    checkpoint, output = save(original_state_dict(), tmp_path / "checkpoint.pth"), tmp_path / "out"
+    convert_checkpoint(checkpoint, output)  # an older model lies there already
+    moved: list[Path] = []
+
+    def replace_one(path, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(path)
+        os.replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_one)
+    with pytest.raises(KeyboardInterrupt):
+        convert_checkpoint(checkpoint, output)
+    assert len(moved) == 1 and not (output / "config.json").exists()
+
+
 def test_half_precision_checkpoints_become_float32(tmp_path):
     half = {key: value.half() if value.is_floating_point() else value for key, value in original_state_dict().items()}
     model, _ = convert_checkpoint(save(half, tmp_path / "checkpoint.pth"), tmp_path / "out")
@@ -286,7 +303,7 @@ def release_server(tmp_path, monkeypatch):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(conversion.converting, "OFFICIAL_URL", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setattr(conversion.official, "OFFICIAL_URL", f"http://127.0.0.1:{server.server_port}/")
     yield folder
     server.shutdown()
     server.server_close()
@@ -311,7 +328,7 @@ def test_a_file_that_is_not_there(release_server, tmp_path, capsys):
 
 
 def test_offline(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(conversion.converting, "OFFICIAL_URL", "http://127.0.0.1:9/")
+    monkeypatch.setattr(conversion.official, "OFFICIAL_URL", "http://127.0.0.1:9/")
     assert run_script("--variant", "yolox-s", "--output-dir", tmp_path / "out") == 1
     error = capsys.readouterr().err
     assert "fetch the file elsewhere and give its path as the checkpoint" in error and error.count("\n") == 1

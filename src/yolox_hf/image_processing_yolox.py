@@ -90,27 +90,29 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
         return resized.reshape(*image.shape[:-2], height, width)
     channels = image.shape[-3]
     lines = image.movedim(-3, -1).contiguous().flatten(-2)  # (..., rows, columns and channels)
-    top, bottom, *vertical_weights = _interpolation_weights(image.shape[-2], height, image.device)
+    top, bottom, top_weight, bottom_weight = _interpolation_weights(image.shape[-2], height, image.device)
     left, right, *horizontal_weights = _interpolation_weights(image.shape[-1], width, image.device)
     channel = torch.arange(channels, device=image.device)
     left, right = ((columns[:, None] * channels + channel).flatten() for columns in (left, right))
     left_weight, right_weight = (weight.repeat_interleave(channels) for weight in horizontal_weights)
+
+    def weighted(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        neighbours = _take(lines, rows, -2)
+        pixels = _take(neighbours, left, -1).int().mul_(left_weight)
+        pixels += _take(neighbours, right, -1).int().mul_(right_weight)
+        pixels >>= 4
+        pixels *= weight[:, None]
+        pixels >>= 16  # in quarters of a level
+        return pixels
 
     resized = lines.new_empty(*lines.shape[:-2], height, width * channels)
     # On a CPU a few rows at a time, which stay in its cache.
     step = max(RESIZED_AT_ONCE // resized.shape[-1], 1) if image.device.type == "cpu" else height
     for start in range(0, height, step):
         part = slice(start, start + step)
-        pixels = None
-        for rows, weight in zip((top, bottom), vertical_weights):
-            neighbours = _take(lines, rows[part], -2)
-            blend = _take(neighbours, left, -1).int().mul_(left_weight)
-            blend += _take(neighbours, right, -1).int().mul_(right_weight)
-            blend >>= 4
-            blend *= weight[part, None]
-            blend >>= 16  # in quarters of a level
-            pixels = blend if pixels is None else pixels.add_(blend)
-        resized[..., part, :] = pixels.add_(2).__irshift__(2)
+        pixels = weighted(top[part], top_weight[part])
+        pixels += weighted(bottom[part], bottom_weight[part])
+        resized[..., part, :] = (pixels + 2) >> 2
     return resized.unflatten(-1, (width, channels)).movedim(-1, -3)
 
 
@@ -300,7 +302,7 @@ class YoloxImageProcessor(BaseImageProcessor):
                 image = image.convert("RGB")
             image = np.asarray(image)
             input_data_format = ChannelDimension.LAST
-        tensor = _tensor_view(image)
+        tensor = _tensor_view(image)  # type: ignore[arg-type]
         if input_data_format is None:
             input_data_format = infer_channel_dimension_format(tensor, num_channels=(1, 3, 4))  # type: ignore[arg-type]
         if input_data_format == ChannelDimension.LAST:
@@ -391,7 +393,7 @@ class YoloxImageProcessor(BaseImageProcessor):
             for key, stack in stacks.items():
                 height, width, scale = scales[next(index for index, place in places.items() if place[0] == key)]
                 stacks[key] = resize_bilinear(stack, max(int(height * scale), 1), max(int(width * scale), 1))
-            fitted = reorder_images(stacks, places)
+            fitted = list(reorder_images(stacks, places))
 
         pixel_values = torch.empty(
             (len(images), channels, target_height, target_width),
@@ -411,7 +413,9 @@ class YoloxImageProcessor(BaseImageProcessor):
             mean, std = (pixel_values.new_tensor(values).view(-1, 1, 1) for values in (image_mean, image_std))
             pixel_values = (pixel_values - mean) / std
 
-        features = BatchFeature({"pixel_values": pixel_values.to(getattr(torch, pixel_dtype))}, tensor_type=return_tensors)
+        features = BatchFeature(
+            {"pixel_values": pixel_values.to(getattr(torch, pixel_dtype))}, tensor_type=return_tensors
+        )
         if annotations is not None:
             features["labels"] = [
                 BatchFeature(
@@ -495,7 +499,7 @@ class YoloxImageProcessor(BaseImageProcessor):
         image, anchor = (all_scores > threshold).nonzero(as_tuple=True)
         scores, labels = all_scores[image, anchor], best_labels[image, anchor]
         boxes = to_corners(pred_boxes[image, anchor].float())
-        frame = torch.ones(len(logits), 4)  # the photo's width and height, twice
+        frame = [[1, 1, 1, 1]] * len(logits)  # the photo's width and height, twice
         if target_sizes is not None:
             size = self.size if size is None else self._standardize_kwargs(size=size, default_to_square=True)["size"]
             padded_height, padded_width = _sides(size)
@@ -510,7 +514,7 @@ class YoloxImageProcessor(BaseImageProcessor):
         keep = keep[image[keep].argsort(stable=True)]  # image by image, best first within each
         boxes = boxes[keep]
         if clip_boxes:
-            boxes = torch.minimum(boxes.clamp_(min=0), torch.as_tensor(frame).to(boxes)[image[keep]])
+            boxes = torch.minimum(boxes.clamp_(min=0), boxes.new_tensor(frame)[image[keep]])
             inside = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # not in the padding alone
             keep, boxes = keep[inside], boxes[inside]
         counts = image[keep].bincount(minlength=len(logits)).tolist()

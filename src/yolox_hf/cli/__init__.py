@@ -12,6 +12,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ImportError:
         print("error: the command line needs typer: `pip install typer`.", file=sys.stderr)
         return 1
-    from .app import run
-
+    try:
+        from .app import run
+    except KeyboardInterrupt:  # the libraries behind it take seconds to import
+        print("interrupted", file=sys.stderr)
+        return 130
     return run(arguments)

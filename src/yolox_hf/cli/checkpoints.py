@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import Detector, ImageSize, Json, resolve_model
+from ..conversion import resolve_model
+from ..detection import Detector
+from .common import ImageSize, Json
 
 
 def convert(

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from ..cards import DEMO_MODEL
+from ..detection import Detector, describe
 from ..scenes import render_scene
-from .common import Detector, Json, annotate, check_output_dir, describe
+from .common import Json, annotate, check_output_dir
 
 
 def demo(

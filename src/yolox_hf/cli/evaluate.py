@@ -9,16 +9,18 @@ from typing import Annotated
 
 import typer
 
+from ..detection import batched
 from .common import (
-    Detector,
     Device,
     ImageSize,
     Json,
     Model,
     NmsThreshold,
+    Optimize,
+    Precision,
     Threshold,
-    batched,
     check_output_dir,
+    load_detector,
     progress,
 )
 
@@ -29,9 +31,12 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="By default validation, else test, else the only one.")] = None,
     threshold: Threshold = 0.01,
     nms_threshold: NmsThreshold = 0.65,
+    clip: Annotated[bool, typer.Option(help="Clip boxes to the photo; the original's evaluation does not.")] = True,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     image_size: ImageSize = None,
     device: Device = None,
+    optimize: Optimize = False,
+    dtype: Precision = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for precision-recall and confusion pictures.")] = None,
     on_problem: Annotated[str, typer.Option(help="raise, or skip images and boxes with errors.")] = "raise",
     as_json: Json = False,
@@ -43,8 +48,9 @@ def evaluate(
     from ..visualization import save_confusion_matrix, save_precision_recall
 
     if plots is not None:
-        check_output_dir(plots)
-    detector = Detector(model, image_size, device, threshold=threshold, nms_threshold=nms_threshold)
+        check_output_dir(plots, "--plots")
+    options = {"threshold": threshold, "nms_threshold": nms_threshold, "clip_boxes": clip}
+    detector = load_detector(model, image_size, device, optimize, dtype, **options)
     id2label = detector.model.config.id2label
     # The model's classes in the model's order: data with others is not data for this model, and is refused.
     loaded = load_detection_data(data, on_problem=on_problem, class_names=list(id2label.values()))  # type: ignore[arg-type]

@@ -7,8 +7,36 @@ from typing import Annotated, Any
 
 import torch
 import typer
+import yaml
 
-from .common import Model, check_output_dir, resolve_model
+from ..conversion import resolve_model
+from .common import Model, check_output_dir
+
+
+def _read_options(context: typer.Context, path: Path | None) -> Path | None:
+    """Make what a YAML file says the default of the command's options."""
+    if path is None:
+        return None
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"`--config` {path} is no YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(options, dict):
+        raise ValueError(f"`--config` {path} must have lines of `option: value`, got {options!r}.")
+    options = {str(key).replace("-", "_"): value for key, value in options.items()}
+    allowed = [option.name for option in context.command.params if option.name != "config"]
+    if unknown := [key for key in options if key not in allowed]:
+        raise ValueError(f"`--config` {path} has no option {', '.join(unknown)}; there are {', '.join(allowed)}.")
+    context.default_map = options
+    return path
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole: the averaged weights are what a checkpoint gets last."""
+    from ..training import EMA_FILE
+
+    whole = [path.parent for path in folder.glob(f"checkpoint-[0-9]*/{EMA_FILE}")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def train(
@@ -31,11 +59,14 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     on_problem: Annotated[str, typer.Option(help="raise, or skip (and list) images and boxes with errors.")] = "raise",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output-dir.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(callback=_read_options, help="YAML file of these options and data; those given here win."),
+    ] = None,
 ) -> None:
     """Fine-tune a model on labelled images (COCO, YOLO or Pascal VOC) and evaluate it."""
     from datasets import Image
     from transformers import TrainingArguments
-    from transformers.trainer_utils import get_last_checkpoint
 
     from ..augmentation import PRESETS
     from ..configuration_yolox import YoloxConfig
@@ -53,7 +84,7 @@ def train(
         raise ValueError(f"`--image-size` must be multiples of 32, got {image_size[0]} {image_size[1]}.")
     checkpoint = None
     if resume:
-        checkpoint = get_last_checkpoint(output_dir) if output_dir.is_dir() else None
+        checkpoint = _last_checkpoint(output_dir)
         if checkpoint is None:
             raise OSError(f"There is no checkpoint to resume from in {output_dir}.")
     else:
@@ -84,7 +115,7 @@ def train(
             per_device_eval_batch_size=batch_size,
             eval_strategy="no" if held_out is None else "epoch",
             save_strategy="epoch",
-            save_total_limit=1,
+            save_total_limit=2,  # with one, there would be none while the next is written
             logging_strategy="epoch",
             remove_unused_columns=False,
             eval_do_concat_batches=False,

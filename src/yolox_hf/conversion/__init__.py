@@ -6,16 +6,14 @@
 """
 
 from .converting import (
-    OFFICIAL_FILES,
-    OFFICIAL_URL,
     PREPROCESSING,
     convert_checkpoint,
-    download_official,
     export_original,
     file_sha256,
     read_labels,
 )
 from .layouts import convert_state_dict, convert_stem, identify_checkpoint, original_key, restore_state_dict
+from .official import OFFICIAL_FILES, OFFICIAL_URL, download_official, resolve_model
 from .reading import Checkpoint, read_checkpoint
 
 __all__ = [
@@ -33,5 +31,6 @@ __all__ = [
     "original_key",
     "read_checkpoint",
     "read_labels",
+    "resolve_model",
     "restore_state_dict",
 ]

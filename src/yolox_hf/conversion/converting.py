@@ -8,21 +8,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
+from transformers.utils import CONFIG_NAME
 
-from ..configuration_yolox import COCO_CLASSES, VARIANTS, YoloxConfig, get_variant
+from ..configuration_yolox import COCO_CLASSES, YoloxConfig, get_variant
 from ..image_processing_yolox import YoloxImageProcessor
 from ..modeling_yolox import YoloxForObjectDetection
 from .layouts import convert_state_dict, identify_checkpoint, restore_state_dict, to_original_layout
 from .onnx_graph import check_against_onnx, read_onnx
 from .reading import Checkpoint, read_checkpoint, shorten
-
-OFFICIAL_URL = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
-OFFICIAL_FILES = {
-    variant: f"yolox_{variant.removeprefix('yolox-')}.pth" for variant in VARIANTS if variant != "yolox-darknet53"
-} | {"yolox-darknet53": "yolox_darknet.pth"}
 
 PROVENANCE_FILE = "conversion.json"
 PREPROCESSING: dict[str, dict[str, bool]] = {
@@ -125,7 +120,9 @@ def convert_checkpoint(
         processor.save_pretrained(folder)
         (Path(folder) / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
         output_dir.mkdir(exist_ok=True)
-        for path in Path(folder).iterdir():
+        # A folder is a model once it has its config: that goes first and comes last.
+        (output_dir / CONFIG_NAME).unlink(missing_ok=True)
+        for path in sorted(Path(folder).iterdir(), key=lambda path: path.name == CONFIG_NAME):
             path.replace(output_dir / path.name)
     return model, processor
 
@@ -180,30 +177,3 @@ def file_sha256(path: str | Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def download_official(variant: str, directory: str | Path) -> tuple[Path, str]:
-    """Download the official release file of a variant, with a progress bar.
-
-    Args:
-        variant: a key of `VARIANTS`.
-        directory: where the file goes; it must exist.
-
-    Returns:
-        Path of the file, and the URL it came from.
-
-    Raises:
-        OSError: the file cannot be downloaded; the message says what to do instead.
-        ValueError: an unknown variant.
-    """
-    get_variant(variant)
-    name = OFFICIAL_FILES[variant]
-    url, path = OFFICIAL_URL + name, Path(directory) / name
-    try:
-        torch.hub.download_url_to_file(url, str(path), progress=True)
-    except (URLError, TimeoutError, ConnectionError) as error:
-        raise OSError(
-            f"{url} could not be downloaded ({error}). Without a network connection, fetch the file elsewhere and "
-            f"give its path as the checkpoint."
-        ) from None
-    return path, url

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from datasets import Dataset, DatasetDict
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+from ..images import IMAGE_SUFFIXES
+
 SPLITS = {
     "train": "train",
     "training": "train",
