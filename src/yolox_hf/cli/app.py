@@ -12,6 +12,7 @@ from .checkpoints import convert, info, push
 from .demo import demo
 from .detect import detect
 from .evaluate import evaluate
+from .export import export
 from .train import scenes, train
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, detect, evaluate, train, scenes, convert, push, info):
+for command in (demo, detect, evaluate, train, scenes, convert, export, push, info):
     app.command()(command)
 
 
