@@ -13,7 +13,6 @@ import importlib
 import io
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -506,7 +505,8 @@ def main() -> None:
         pipe = Forms(variant, options.folder, options.checkpoint)[name]
         for _ in range(8):
             pipe(options.photo)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        status = Path("/proc/self/status").read_text(encoding="utf-8")  # `ru_maxrss` begins with that of the parent
+        print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
         return
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

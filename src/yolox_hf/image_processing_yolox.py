@@ -6,7 +6,9 @@
 One processor serves with and without torchvision: everything is tensor operations of PyTorch itself.
 """
 
+import functools
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -44,29 +46,32 @@ def letterbox_scale(height: int, width: int, target_height: int, target_width: i
     return min(target_height / height, target_width / width)
 
 
-RESIZED_AT_ONCE = 1 << 17  # numbers; on a CPU so many stay in its cache
+NUMBERS_AT_ONCE = (1 << 15) - 1  # of one operation on a CPU; from 1 << 15 on, PyTorch would share it out to threads
 
 
-def _interpolation_weights(length: int, new_length: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """For each of `new_length` pixels, its two neighbours among `length` and their weights in 1/2048ths."""
+def _row_parts(rows: int, row_length: int, device: torch.device) -> Iterator[slice]:
+    """The rows of an image in parts. On a CPU they stay in its cache and in this thread: one photo is too little work
+    for PyTorch's threads, which then would be in the way of those of ONNX Runtime, or of whoever reads the next."""
+    step = max(NUMBERS_AT_ONCE // row_length, 1) if device.type == "cpu" else rows
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
+@functools.lru_cache(maxsize=64)  # few sizes recur, in a video one; NumPy arrays on a CPU, else tensors, as read below
+def _interpolation_table(length: int, new_length: int, channels: int, device: torch.device) -> tuple[Any, ...]:
+    """For each of `new_length` pixels of interleaved channels, its two neighbours among `length` and their weights in
+    1/2048ths."""
     position = (torch.arange(new_length, dtype=torch.float64, device=device) + 0.5) * (length / new_length) - 0.5
     position = position.clamp(0, length - 1).float()
     first = position.floor()
-    weight = position - first
-    index = first.long()
-    return (
-        index,
-        (index + 1).clamp(max=length - 1),
+    weight = (position - first)[:, None].expand(-1, channels)
+    channel = torch.arange(channels, device=device)
+    table = (
+        first.long()[:, None] * channels + channel,
+        (first.long() + 1).clamp(max=length - 1)[:, None] * channels + channel,
         ((1 - weight) * 2048).round().int(),
         (weight * 2048).round().int(),
     )
-
-
-def _take(values: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
-    """`values.index_select(dim, indices)`; of single bytes NumPy does it several times faster on a CPU."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(values.numpy().take(indices.numpy(), axis=dim))
-    return values.index_select(dim, indices)
+    return tuple(values.flatten().numpy() if device.type == "cpu" else values.flatten() for values in table)
 
 
 def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -88,31 +93,31 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
         flat = image.reshape(-1, *image.shape[-3:])
         resized = F.interpolate(flat, (height, width), mode="bilinear", align_corners=False)
         return resized.reshape(*image.shape[:-2], height, width)
-    channels = image.shape[-3]
-    lines = image.movedim(-3, -1).contiguous().flatten(-2)  # (..., rows, columns and channels)
-    top, bottom, top_weight, bottom_weight = _interpolation_weights(image.shape[-2], height, image.device)
-    left, right, *horizontal_weights = _interpolation_weights(image.shape[-1], width, image.device)
-    channel = torch.arange(channels, device=image.device)
-    left, right = ((columns[:, None] * channels + channel).flatten() for columns in (left, right))
-    left_weight, right_weight = (weight.repeat_interleave(channels) for weight in horizontal_weights)
+    channels, device = image.shape[-3], image.device
+    top, bottom, top_weight, bottom_weight = _interpolation_table(image.shape[-2], height, 1, device)
+    left, right, left_weight, right_weight = _interpolation_table(image.shape[-1], width, channels, device)
+    lines: Any = image.movedim(-3, -1).contiguous().flatten(-2)  # (..., rows, columns and channels)
+    resized = lines.new_empty(*lines.shape[:-2], height, width * channels)
+    filled: Any = resized
+    if device.type == "cpu":  # NumPy gathers bytes several times faster, and shares the memory
+        lines, filled = lines.numpy(), resized.numpy()
 
-    def weighted(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        neighbours = _take(lines, rows, -2)
-        pixels = _take(neighbours, left, -1).int().mul_(left_weight)
-        pixels += _take(neighbours, right, -1).int().mul_(right_weight)
+    def gather(values, indices, axis: int):
+        return values.take(indices, axis) if isinstance(values, np.ndarray) else values.index_select(axis, indices)
+
+    def weighted(rows, weight):
+        neighbours = gather(lines, rows, -2)
+        pixels = gather(neighbours, left, -1) * left_weight
+        pixels += gather(neighbours, right, -1) * right_weight
         pixels >>= 4
         pixels *= weight[:, None]
         pixels >>= 16  # in quarters of a level
         return pixels
 
-    resized = lines.new_empty(*lines.shape[:-2], height, width * channels)
-    # On a CPU a few rows at a time, which stay in its cache.
-    step = max(RESIZED_AT_ONCE // resized.shape[-1], 1) if image.device.type == "cpu" else height
-    for start in range(0, height, step):
-        part = slice(start, start + step)
+    for part in _row_parts(height, width * channels, device):
         pixels = weighted(top[part], top_weight[part])
         pixels += weighted(bottom[part], bottom_weight[part])
-        resized[..., part, :] = (pixels + 2) >> 2
+        filled[..., part, :] = (pixels + 2) >> 2
     return resized.unflatten(-1, (width, channels)).movedim(-1, -3)
 
 
@@ -402,10 +407,12 @@ class YoloxImageProcessor(BaseImageProcessor):
             memory_format=torch.channels_last,  # as the photos are, and as the network wants it
         )
         for image, canvas in zip(fitted, pixel_values):
-            height, width = image.shape[-2:]
-            canvas[:, :height, :width] = image
-            canvas[:, height:] = pad_value
-            canvas[:, :height, width:] = pad_value
+            for part in _row_parts(target_height, channels * target_width, canvas.device):
+                rows, padded_rows = image[:, part], canvas[:, part]
+                height, width = rows.shape[-2:]
+                padded_rows[:, :height, :width] = rows
+                padded_rows[:, :height, width:] = pad_value
+                padded_rows[:, height:] = pad_value
 
         if do_rescale:
             pixel_values *= rescale_factor
@@ -494,10 +501,9 @@ class YoloxImageProcessor(BaseImageProcessor):
                 f"{len(logits)}."
             )
 
-        best_logits, best_labels = logits.max(dim=-1)
-        all_scores = best_logits.float().sigmoid()
+        all_scores = logits.amax(dim=-1).float().sigmoid()
         image, anchor = (all_scores > threshold).nonzero(as_tuple=True)
-        scores, labels = all_scores[image, anchor], best_labels[image, anchor]
+        scores, labels = all_scores[image, anchor], logits[image, anchor].argmax(dim=-1)
         boxes = to_corners(pred_boxes[image, anchor].float())
         frame = [[1, 1, 1, 1]] * len(logits)  # the photo's width and height, twice
         if target_sizes is not None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForObjectDetection
 from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
@@ -78,7 +79,10 @@ class YoloxExportedForObjectDetection(YoloxPreTrainedModel):
         """
         if labels is not None:
             raise ValueError("`labels` must be None: an exported model has no loss.")
-        pixel_values = self._prepare_pixel_values(pixel_values).float().contiguous()
+        pixel_values = self._prepare_pixel_values(pixel_values).float()
+        if pixel_values.device.type == "cpu":
+            # By NumPy, as it does without threads: PyTorch's would be in the way of the runtime's that come next.
+            pixel_values = torch.from_numpy(np.ascontiguousarray(pixel_values.numpy()))
         if self.static_size is None:
             return self._run(pixel_values)
         if pixel_values.shape[-2:] != self.static_size:
@@ -168,6 +172,8 @@ def _default_options(format: str, device: Any, options: dict[str, Any]) -> dict[
 
         session_options = onnxruntime.SessionOptions()
         session_options.intra_op_num_threads = torch.get_num_threads()
+        # Between runs its threads leave the CPU to what prepares the next image.
+        session_options.add_session_config_entry("session.force_spinning_stop", "1")
         return {"session_options": session_options}
     if format == "openvino" and torch.device(device).type == "cpu":
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
