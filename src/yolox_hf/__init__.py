@@ -5,8 +5,10 @@
 from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
 
 from .configuration_yolox import YoloxConfig
+from .export import YoloxExportedConfig, YoloxExportedForObjectDetection, export_model, load_exported
 from .image_processing_yolox import YoloxImageProcessor
 from .modeling_yolox import YoloxBackbone, YoloxForObjectDetection, YoloxModel, YoloxPreTrainedModel
+from .optimization import optimize_for_inference
 
 __version__ = "0.1.0.dev0"
 
@@ -20,6 +22,9 @@ AutoImageProcessor.register(
     image_processor_classes={"torchvision": YoloxImageProcessor, "pil": YoloxImageProcessor},
     exist_ok=True,
 )
+# What `export_model` writes loads through the Auto classes and `pipeline` too.
+AutoConfig.register("yolox_exported", YoloxExportedConfig, exist_ok=True)
+AutoModelForObjectDetection.register(YoloxExportedConfig, YoloxExportedForObjectDetection, exist_ok=True)
 
 # What `save_pretrained` writes carries its own code, so that it loads with `trust_remote_code=True` too.
 YoloxConfig.register_for_auto_class("AutoConfig")
@@ -31,8 +36,12 @@ YoloxImageProcessor.register_for_auto_class("AutoImageProcessor")
 __all__ = [
     "YoloxBackbone",
     "YoloxConfig",
+    "YoloxExportedForObjectDetection",
     "YoloxForObjectDetection",
     "YoloxImageProcessor",
     "YoloxModel",
     "YoloxPreTrainedModel",
+    "export_model",
+    "load_exported",
+    "optimize_for_inference",
 ]

@@ -8,7 +8,6 @@ One processor serves with and without torchvision: everything is tensor operatio
 
 import functools
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,14 +45,7 @@ def letterbox_scale(height: int, width: int, target_height: int, target_width: i
     return min(target_height / height, target_width / width)
 
 
-NUMBERS_AT_ONCE = (1 << 15) - 1  # of one operation on a CPU; from 1 << 15 on, PyTorch would share it out to threads
-
-
-def _row_parts(rows: int, row_length: int, device: torch.device) -> Iterator[slice]:
-    """The rows of an image in parts. On a CPU they stay in its cache and in this thread: one photo is too little work
-    for PyTorch's threads, which then would be in the way of those of ONNX Runtime, or of whoever reads the next."""
-    step = max(NUMBERS_AT_ONCE // row_length, 1) if device.type == "cpu" else rows
-    return (slice(start, start + step) for start in range(0, rows, step))
+RESIZED_AT_ONCE = 1 << 16  # numbers; on a CPU so many stay in its cache
 
 
 @functools.lru_cache(maxsize=64)  # few sizes recur, in a video one; NumPy arrays on a CPU, else tensors, as read below
@@ -99,8 +91,12 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
     lines: Any = image.movedim(-3, -1).contiguous().flatten(-2)  # (..., rows, columns and channels)
     resized = lines.new_empty(*lines.shape[:-2], height, width * channels)
     filled: Any = resized
-    if device.type == "cpu":  # NumPy gathers bytes several times faster, and shares the memory
+    step = height
+    if device.type == "cpu":
+        # NumPy gathers bytes several times faster, and in one thread: a photo is too little work for PyTorch's, which
+        # would only be in the way of those of ONNX Runtime, or of whoever reads the next photo.
         lines, filled = lines.numpy(), resized.numpy()
+        step = max(RESIZED_AT_ONCE // (width * channels), 1)
 
     def gather(values, indices, axis: int):
         return values.take(indices, axis) if isinstance(values, np.ndarray) else values.index_select(axis, indices)
@@ -114,7 +110,8 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
         pixels >>= 16  # in quarters of a level
         return pixels
 
-    for part in _row_parts(height, width * channels, device):
+    for start in range(0, height, step):
+        part = slice(start, start + step)
         pixels = weighted(top[part], top_weight[part])
         pixels += weighted(bottom[part], bottom_weight[part])
         filled[..., part, :] = (pixels + 2) >> 2
@@ -407,12 +404,14 @@ class YoloxImageProcessor(BaseImageProcessor):
             memory_format=torch.channels_last,  # as the photos are, and as the network wants it
         )
         for image, canvas in zip(fitted, pixel_values):
-            for part in _row_parts(target_height, channels * target_width, canvas.device):
-                rows, padded_rows = image[:, part], canvas[:, part]
-                height, width = rows.shape[-2:]
-                padded_rows[:, :height, :width] = rows
-                padded_rows[:, :height, width:] = pad_value
-                padded_rows[:, height:] = pad_value
+            height, width = image.shape[-2:]
+            source: Any = image
+            filled: Any = canvas
+            if canvas.device.type == "cpu" and canvas.dtype != torch.bfloat16:  # which NumPy does not know
+                source, filled = image.numpy(), canvas.numpy()
+            filled[:, :height, :width] = source
+            filled[:, :height, width:] = pad_value
+            filled[:, height:] = pad_value
 
         if do_rescale:
             pixel_values *= rescale_factor

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForObjectDetection
 from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 from transformers.utils.hub import cached_file
 
@@ -183,7 +182,5 @@ def _default_options(format: str, device: Any, options: dict[str, Any]) -> dict[
     return {}
 
 
-# The Auto classes, and through them `pipeline`, load an exported folder too.
+# The object-detection pipeline knows models by this table, as for `YoloxForObjectDetection`.
 MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES["yolox_exported"] = "YoloxExportedForObjectDetection"
-AutoConfig.register("yolox_exported", YoloxExportedConfig, exist_ok=True)
-AutoModelForObjectDetection.register(YoloxExportedConfig, YoloxExportedForObjectDetection, exist_ok=True)
