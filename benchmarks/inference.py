@@ -473,14 +473,16 @@ def draw(results: dict[str, Any], folder: Path) -> None:
             left += values
         axis.invert_yaxis()
         axis.set(title=f"{variant} at {SIDES[variant]}, batch 1", xlabel="ms, photo file to boxes")
-    axes[1].legend(frameon=False)
+    axes[0].legend(frameon=False, loc="lower right")
     figure.tight_layout()
     figure.savefig(folder / "inference_forms.png", dpi=110)
     times = dict(sorted(results["others"].items(), key=lambda item: item[1]))
     figure, axis = pyplot.subplots(figsize=(8, 0.3 * len(times) + 1))
-    axis.barh(list(times), list(times.values()), color=["#3182bd" if "yolox" in name else "#bbbbbb" for name in times])
+    colours = ["#3182bd" if "yolox" in name else "#bbbbbb" for name in times]
+    axis.bar_label(axis.barh(list(times), list(times.values()), color=colours), fmt=" %.0f")
     axis.invert_yaxis()
-    axis.set(xscale="log", xlabel="ms, photo file to boxes")
+    axis.set(xlabel="ms, photo file to boxes")
+    axis.margins(x=0.08, y=0.01)
     figure.tight_layout()
     figure.savefig(folder / "inference_others.png", dpi=110)
 
