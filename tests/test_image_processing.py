@@ -64,6 +64,13 @@ def test_resize_of_a_stack_is_that_of_its_images(shape):
         assert torch.equal(image[1:2], resize_bilinear(expected[1:2], *shape))
 
 
+def test_resize_on_another_device_than_the_cpu():
+    """As far as there is one everywhere: shapes and dtypes, but no values."""
+    stack = torch.empty(2, 3, 61, 83, dtype=torch.uint8, device="meta")
+    resized = resize_bilinear(stack, 37, 53)
+    assert resized.shape == (2, 3, 37, 53) and resized.dtype == torch.uint8 and resized.device.type == "meta"
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", torch.float16])
 def test_levels_in_half_precision_are_exact(dtype, photo, tmp_path):
     half = processor(pixel_dtype=dtype)

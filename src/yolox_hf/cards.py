@@ -103,7 +103,7 @@ def demo_card() -> ModelCard:
         accuracy=f"AP {facts['ap']:.3f}, AP50 {facts['ap50']:.3f} on {facts['held_out_images']} scenes of seed "
         f"{facts['held_out_seed']}, none of which it was trained on or chosen by.",
         training=f"From scratch, {facts['steps']} steps of 8 scenes, in {facts['minutes']} minutes on one CPU core. "
-        f"To train and evaluate it again:\n\n```text\n{commands}\n```",
+        f"To train and evaluate it again:\n\n```bash\n{commands}\n```",
         limits="It knows drawn shapes and nothing else; in photos it finds nothing of use.",
         license_text="Code and weights: Apache-2.0. It was trained on pictures that the package renders.",
     )

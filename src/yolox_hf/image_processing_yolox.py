@@ -3,7 +3,7 @@
 # http://www.apache.org/licenses/LICENSE-2.0
 """Letterbox in, boxes out: what surrounds the YOLOX network (arXiv:2107.08430).
 
-One processor serves with and without torchvision: everything is tensor operations of PyTorch itself.
+One processor serves with and without torchvision: everything is done by PyTorch itself and NumPy.
 """
 
 import functools
@@ -48,10 +48,10 @@ def letterbox_scale(height: int, width: int, target_height: int, target_width: i
 RESIZED_AT_ONCE = 1 << 16  # numbers; on a CPU so many stay in its cache
 
 
-@functools.lru_cache(maxsize=64)  # few sizes recur, in a video one; NumPy arrays on a CPU, else tensors, as read below
+@functools.lru_cache(maxsize=64)  # photos come in few sizes, those of a video in one
 def _interpolation_table(length: int, new_length: int, channels: int, device: torch.device) -> tuple[Any, ...]:
     """For each of `new_length` pixels of interleaved channels, its two neighbours among `length` and their weights in
-    1/2048ths."""
+    1/2048ths: as NumPy arrays for a CPU, else as tensors."""
     position = (torch.arange(new_length, dtype=torch.float64, device=device) + 0.5) * (length / new_length) - 0.5
     position = position.clamp(0, length - 1).float()
     first = position.floor()

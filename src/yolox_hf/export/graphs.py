@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.utils.generic import ModelOutput
 
-from ..loss_yolox import to_corners
+from ..loss_yolox import STRIDES, to_corners
 from ..modeling_yolox import (
     YoloxForObjectDetection,
     YoloxObjectDetectionOutput,
@@ -16,8 +16,6 @@ from ..modeling_yolox import (
     flatten_maps,
     joint_logits,
 )
-
-STRIDES = (8, 16, 32)
 
 
 @dataclass
