@@ -183,7 +183,8 @@ def create_optimizer(model: nn.Module, recipe: TrainingRecipe, batch_size: int) 
         groups = parameter_groups(model, recipe, learning_rate)
         return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
     groups = parameter_groups(model, recipe, recipe.learning_rate)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    fused = {parameter.device.type for parameter in model.parameters()} <= {"cpu", "cuda"}
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
 
 
 def learning_rate_factor(step: int, num_training_steps: int, recipe: TrainingRecipe) -> float:
@@ -233,6 +234,7 @@ class EmaCallback(TrainerCallback):
             raise ValueError(f"`horizon` must be in (0, 1] or None, got {horizon}.")
         self.horizon = horizon
         self.averaged: dict[str, torch.Tensor] = {}
+        self._current: dict[str, torch.Tensor] = {}
         self._raw: dict[str, torch.Tensor] | None = None  # the model's own weights, while the averaged ones are in it
 
     def _decay(self, state) -> float:
@@ -242,7 +244,8 @@ class EmaCallback(TrainerCallback):
         return ema_decay(state.global_step, 1 - 1 / steps, ramp=steps)
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.averaged = copy.deepcopy(dict(model.state_dict()))
+        self._current = model.state_dict()  # the weights themselves, looked up once
+        self.averaged = copy.deepcopy(dict(self._current))
         if state.global_step == 0:
             return
         folder = self._checkpoint(args, state.global_step)
@@ -266,7 +269,7 @@ class EmaCallback(TrainerCallback):
     @torch.no_grad()
     def on_step_end(self, args, state, control, model=None, **kwargs):
         weight = 1 - self._decay(state)
-        current = model.state_dict()
+        current = self._current
         moving = [name for name, value in self.averaged.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.averaged[name] for name in moving], [current[name] for name in moving], weight)
         for name, value in self.averaged.items():
