@@ -163,7 +163,7 @@ def test_options_of_speed(photos, tmp_path, monkeypatch):
         return [found for entry in entries for found in entry["detections"]]
 
     optimized = []
-    monkeypatch.setattr(optimization, "optimize_for_inference", recording(optimized))
+    monkeypatch.setattr("yolox_hf.cli.common.optimize_for_inference", recording(optimized))
     plain = found("plain", "--workers", 0)
     assert len(plain) > 3
     assert found("workers", "--workers", 3) == plain
@@ -254,7 +254,7 @@ def test_train_options_from_a_file(tmp_path, capsys):
 def test_evaluate_with_optimize_and_dtype(tmp_path, capsys, monkeypatch):
     write_scenes(tmp_path, {"train": 1, "validation": 12})
     metrics, optimized = [], []
-    monkeypatch.setattr(optimization, "optimize_for_inference", recording(optimized))
+    monkeypatch.setattr("yolox_hf.cli.common.optimize_for_inference", recording(optimized))
     for options in ((), ("--optimize",), ("--optimize", "--dtype", "bfloat16")):
         assert run("evaluate", tmp_path, "--model", DEMO_MODEL, "--json", *options) == 0
         metrics.append(json.loads(capsys.readouterr().out)["metrics"]["map"])

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
 from .conversion import resolve_model
+from .export import load_exported
 from .image_processing_yolox import YoloxImageProcessor, letterbox_scale
 from .images import first_line, image_readers, list_images
 from .modeling_yolox import MAX_STRIDE
@@ -37,8 +38,6 @@ def _load(name: str | Path, device: str | None) -> tuple[Any, YoloxImageProcesso
     try:
         processor = AutoImageProcessor.from_pretrained(folder)
         if (Path(folder) / "export.json").is_file():
-            from .export import load_exported
-
             return load_exported(folder, device), processor
         model = AutoModelForObjectDetection.from_pretrained(folder).eval()
     except (OSError, ValueError, KeyError, SafetensorError) as error:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..detection import Detector, Result
 from ..modeling_yolox import YoloxForObjectDetection
+from ..optimization import optimize_for_inference
 from ..visualization import draw_boxes
 
 T = TypeVar("T")
@@ -58,8 +59,6 @@ def load_detector(
     if (optimize or dtype) and not isinstance(detector.model, YoloxForObjectDetection):
         raise ValueError(f"`--optimize` and `--dtype` are for models that are not exported, as {model} is.")
     if optimize:
-        from ..optimization import optimize_for_inference
-
         detector.model = optimize_for_inference(detector.model, dtype=dtype and dtype.value)
     elif dtype:
         detector.model.to(getattr(torch, dtype.value))

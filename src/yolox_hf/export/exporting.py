@@ -20,7 +20,7 @@ from transformers.image_utils import ImageInput
 
 from ..conversion import resolve_model
 from ..image_processing_yolox import YoloxImageProcessor
-from ..images import list_images
+from ..images import first_line, list_images
 from ..modeling_yolox import MAX_STRIDE, YoloxForObjectDetection
 from ..optimization import optimize_for_inference
 from .graphs import YoloxDetectionsOutput, YoloxGraph
@@ -171,7 +171,7 @@ def _load(model: Any, processor: YoloxImageProcessor | None) -> tuple[YoloxForOb
             model = AutoModelForObjectDetection.from_pretrained(folder)
             processor = processor or AutoImageProcessor.from_pretrained(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise OSError(f"`model` {name} cannot be loaded: {str(error).strip().partition(chr(10))[0]}") from None
+            raise OSError(f"`model` {name} cannot be loaded: {first_line(error)}") from None
     if not hasattr(model, "head"):
         raise TypeError(f"`model` must be a YoloxForObjectDetection or its folder, got {type(model).__name__}.")
     if processor is None:
