@@ -232,10 +232,13 @@ def _resample(batch: Batch, geometry: _Geometry, size: tuple[int, int], config: 
     from_y = (rows[:, 1, 0, :, None] + columns[:, 1]).flatten(1)
 
     if config.mosaic_probability > 0:
-        quadrant = (from_x >= center[:, 0, :1]).long().add_((from_y >= center[:, 0, 1:]).long(), alpha=2)
-        from_x -= offsets[..., 0].gather(1, quadrant)
-        from_y -= offsets[..., 1].gather(1, quadrant)
-        source = sources.gather(1, quadrant)
+        # 0 or 1, between which `lerp` chooses exactly, and faster than a look-up.
+        right, below = (from_x >= center[:, 0, :1]).float(), (from_y >= center[:, 0, 1:]).float()
+        from_x -= torch.lerp(offsets[:, 0, :1], offsets[:, 3, :1], right)
+        from_y -= torch.lerp(offsets[:, 0, 1:], offsets[:, 3, 1:], below)
+        top_left, top_right, bottom_left, bottom_right = sources.float().split(1, dim=1)
+        upper, lower = torch.lerp(top_left, top_right, right), torch.lerp(bottom_left, bottom_right, right)
+        source = torch.lerp(upper, lower, below)
     else:
         source = sources[:, :1]
     outside = (from_x < 0) | (from_x >= width) | (from_y < 0) | (from_y >= height)

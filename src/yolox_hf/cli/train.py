@@ -74,7 +74,7 @@ def train(
     from ..evaluation import CocoMetrics
     from ..image_processing_yolox import YoloxImageProcessor
     from ..modeling_yolox import YoloxForObjectDetection
-    from ..training import RECIPES, YoloxDataCollator, YoloxTrainer
+    from ..training import RECIPES, YoloxDataCollator, YoloxTrainer, keep_freed_memory
 
     if recipe not in RECIPES:
         raise ValueError(f"`--recipe` must be one of {', '.join(RECIPES)}, got {recipe!r}.")
@@ -132,6 +132,8 @@ def train(
         eval_dataset=held_out,
         compute_metrics=None if held_out is None else CocoMetrics(processor, held_out, id2label),
     )
+    if not torch.accelerator.is_available():
+        keep_freed_memory()
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(output_dir))
     processor.save_pretrained(output_dir)
