@@ -54,6 +54,14 @@ def test_resize_is_bilinear_between_exact_values():
     torch.testing.assert_close(resize_bilinear(image.float(), 5, 7), expected)
 
 
+def test_shrinking_by_an_odd_factor_takes_the_middle_pixels():
+    image = images(0, 1, 135, 240)[0].to(torch.uint8)
+    assert torch.equal(resize_bilinear(image, 45, 80), image[:, 1::3, 1::3])
+    assert torch.equal(resize_bilinear(image, 27, 80), image[:, 2::5, 1::3])
+    mixed = image.float()[:, 1::3].unflatten(-1, (120, 2)).mean(dim=-1)  # columns shrink by two: halfway between both
+    assert torch.equal(resize_bilinear(image, 45, 120), (mixed + 0.25).round().to(torch.uint8))
+
+
 @pytest.mark.parametrize("shape", [(37, 53), (90, 41), (400, 333)])
 def test_resize_of_a_stack_is_that_of_its_images(shape):
     stack = images(0, 2, 61, 83).to(torch.uint8)
