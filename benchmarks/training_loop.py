@@ -23,7 +23,8 @@ from transformers import TrainerCallback, TrainingArguments
 from yolox_hf import YoloxForObjectDetection, YoloxImageProcessor
 from yolox_hf.conversion import convert_checkpoint
 from yolox_hf.data import load_detection_data
-from yolox_hf.training import YoloxDataCollator, YoloxTrainer, augment_inputs, keep_freed_memory
+from yolox_hf.optimization import keep_freed_memory
+from yolox_hf.training import YoloxDataCollator, YoloxTrainer, augment_inputs
 
 
 class Clock(TrainerCallback):

@@ -1,8 +1,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -350,25 +348,3 @@ def test_bad_options_are_named(tmp_path):
         EmaCallback(horizon=5)
     with pytest.raises(ValueError, match="`recipe` must be one of fine-tuning, paper"):
         YoloxTrainer(new_model(), arguments(tmp_path), recipe="best")
-
-
-def test_freed_memory_is_kept():
-    """In a process of its own: pages of a second tensor that the system has to fetch, before and after the call."""
-    script = """if True:
-        import resource, torch
-        from yolox_hf.training import keep_freed_memory
-
-        def fetched():
-            for _ in range(5):
-                torch.ones(2**24)
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            torch.ones(2**24)
-            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-        print(fetched(), keep_freed_memory(), fetched())
-    """
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    before, kept, after = process.stdout.split()
-    if kept == "False":
-        pytest.skip("the C library is not glibc")
-    assert int(after) < 100 < int(before)

@@ -6,7 +6,6 @@ Each piece can be used alone; `YoloxTrainer` puts them together.
 """
 
 import copy
-import ctypes
 import io
 import math
 from collections.abc import Mapping
@@ -405,24 +404,6 @@ class YoloxTrainer(Trainer):
             logs = {**logs, **{name: float(total) / self._num_losses for name, total in self._loss_terms.items()}}
             self._loss_terms, self._num_losses = {}, 0
         super().log(logs, *args, **kwargs)
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, for training on a CPU under Linux.
-
-    glibc gives the memory of a step back to the system, and the next step waits for it page by page. Kept, a step of
-    YOLOX-Nano is a fifth faster (`benchmarks/RESULTS.md`). It is a setting of the whole process, so it is yours to
-    make: call it once before training. `yolox-hf train` does, where there is no accelerator.
-
-    Returns:
-        True where it is set; False where the C library is not glibc.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
-        return False
-    trim_threshold, mmap_threshold = -1, -3  # the numbers of these options in malloc.h
-    return mallopt(trim_threshold, 2**31 - 1) == 1 and mallopt(mmap_threshold, 2**30) == 1
 
 
 def augment_inputs(inputs: Mapping[str, Any], augmentation: BatchAugmentation) -> dict[str, Any]:

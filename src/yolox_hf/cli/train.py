@@ -74,7 +74,8 @@ def train(
     from ..evaluation import CocoMetrics
     from ..image_processing_yolox import YoloxImageProcessor
     from ..modeling_yolox import YoloxForObjectDetection
-    from ..training import RECIPES, YoloxDataCollator, YoloxTrainer, keep_freed_memory
+    from ..optimization import keep_freed_memory
+    from ..training import RECIPES, YoloxDataCollator, YoloxTrainer
 
     if recipe not in RECIPES:
         raise ValueError(f"`--recipe` must be one of {', '.join(RECIPES)}, got {recipe!r}.")
