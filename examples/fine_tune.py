@@ -15,6 +15,7 @@ from transformers import TrainingArguments, pipeline
 from yolox_hf import YoloxForObjectDetection, YoloxImageProcessor
 from yolox_hf.data import load_detection_data
 from yolox_hf.evaluation import CocoMetrics
+from yolox_hf.optimization import keep_freed_memory
 from yolox_hf.training import YoloxDataCollator, YoloxTrainer
 
 
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         eval_dataset=splits["validation"],
         compute_metrics=CocoMetrics(processor, splits["validation"], data.id2label),
     )
+    keep_freed_memory()  # on a CPU a step is a sixth faster
     trainer.train()
     for name, value in trainer.evaluate().items():
         print(f"{name:20} {value:.4f}")

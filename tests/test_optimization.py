@@ -130,7 +130,7 @@ def test_wrong_use_is_named(small_model):
 
 
 def test_freed_memory_is_kept():
-    """In a process of its own: pages of a second tensor that the system has to fetch, before and after the call."""
+    """In a process of its own: the pages that one more tensor of a size waits for, before and after the call."""
     script = """if True:
         import resource, torch
         from yolox_hf.optimization import keep_freed_memory

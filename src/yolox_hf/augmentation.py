@@ -252,7 +252,7 @@ def _resample(batch: Batch, geometry: _Geometry, size: tuple[int, int], config: 
     sampled = F.grid_sample(column, grid, mode="bilinear", padding_mode="border", align_corners=False)
     inside = (~outside).float().view(n, 1, out_height, out_width)
     # In place, as fresh memory costs more than what is done in it; and several times faster than a fill by mask.
-    pixel_values = torch.lerp(sampled.new_tensor(PAD_VALUE), sampled, inside, out=sampled)
+    pixel_values = torch.lerp(sampled.new_full((), PAD_VALUE), sampled, inside, out=sampled)
     return Batch(pixel_values, *_move_boxes(batch, geometry, config))
 
 

@@ -115,10 +115,10 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
         part = slice(start, start + step)
         if only_nearest:  # a whole odd factor, as from 1920 x 1080 to 640 x 360: the middle pixel of each 3 x 3
             filled[..., part, :] = gather(gather(lines, top[part], -2), left, -1)
-            continue
-        pixels = weighted(top[part], top_weight[part])
-        pixels += weighted(bottom[part], bottom_weight[part])
-        filled[..., part, :] = (pixels + 2) >> 2
+        else:
+            pixels = weighted(top[part], top_weight[part])
+            pixels += weighted(bottom[part], bottom_weight[part])
+            filled[..., part, :] = (pixels + 2) >> 2
     return resized.unflatten(-1, (width, channels)).movedim(-1, -3)
 
 

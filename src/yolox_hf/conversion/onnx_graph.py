@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..configuration_yolox import VARIANTS, YoloxConfig
+from ..images import first_line
 from ..modeling_yolox import YoloxForObjectDetection
 from .layouts import original_key
 from .reading import Checkpoint
@@ -41,7 +42,7 @@ def read_onnx(path: str | Path) -> Checkpoint:
     try:
         graph = onnx.load(str(path)).graph
     except Exception as error:  # protobuf's DecodeError is not public
-        raise ValueError(f"{path} is not a readable ONNX file: {str(error).partition(chr(10))[0]}") from None
+        raise ValueError(f"{path} is not a readable ONNX file: {first_line(error)}") from None
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -142,7 +143,7 @@ def check_against_onnx(model: YoloxForObjectDetection, path: str | Path, flip_ch
         given = pixel_values.flip(1) if flip_channels else pixel_values
         theirs = torch.from_numpy(session.run(None, {image_input.name: given.numpy()})[0])
     except Exception as error:  # ONNX Runtime's errors have no common class
-        raise ValueError(f"ONNX Runtime cannot run {path}: {str(error).partition(chr(10))[0]}") from None
+        raise ValueError(f"ONNX Runtime cannot run {path}: {first_line(error)}") from None
     with torch.no_grad():
         outputs = model(pixel_values)
         maps = model.head(model.model(pixel_values).feature_maps)
