@@ -369,9 +369,9 @@ def measure_postprocessing(forms: dict[str, Forms], photo: str, rounds: int) -> 
         labels = torch.randint(80, (count,), generator=generator)
         functions = {
             "80 labels": lambda boxes=boxes, scores=scores, labels=labels: nms(
-                boxes, scores, labels, iou_threshold=0.65
+                boxes.numpy(), scores.numpy(), labels.numpy(), iou_threshold=0.65
             ),
-            "one label": lambda boxes=boxes, scores=scores: nms(boxes, scores, iou_threshold=0.65),
+            "one label": lambda boxes=boxes, scores=scores: nms(boxes.numpy(), scores.numpy(), iou_threshold=0.65),
             "80 labels before": lambda boxes=boxes, scores=scores, labels=labels: before(
                 boxes, scores, labels, iou_threshold=0.65
             ),

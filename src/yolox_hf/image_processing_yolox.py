@@ -7,7 +7,9 @@ One processor serves with and without torchvision: everything is done by PyTorch
 """
 
 import functools
+import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,6 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType, logging
 
 from .configuration_yolox import get_variant
-from .loss_yolox import box_iou, to_corners
 
 logger = logging.get_logger(__name__)
 
@@ -66,6 +67,12 @@ def _interpolation_table(length: int, new_length: int, channels: int, device: to
     return tuple(values.flatten().numpy() if device.type == "cpu" else values.flatten() for values in table)
 
 
+@functools.cache
+def _second_thread(process_id: int) -> ThreadPoolExecutor:
+    """Shares the work on a photo. A process forked from this one needs its own."""
+    return ThreadPoolExecutor(max_workers=1)
+
+
 def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Bilinear resize without antialiasing.
 
@@ -93,8 +100,8 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
     filled: Any = resized
     step = height
     if device.type == "cpu":
-        # NumPy gathers bytes several times faster, and in one thread: a photo is too little work for PyTorch's, which
-        # would only be in the way of those of ONNX Runtime, or of whoever reads the next photo.
+        # NumPy gathers bytes several times faster, and leaves PyTorch's threads asleep, which would spin afterwards in
+        # the way of those of ONNX Runtime, or of whoever reads the next photo.
         lines, filled = lines.numpy(), resized.numpy()
         step = max(RESIZED_AT_ONCE // (width * channels), 1)
     only_nearest = device.type == "cpu" and not (bottom_weight.any() or right_weight.any())
@@ -111,28 +118,50 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
         pixels >>= 16  # in quarters of a level
         return pixels
 
-    for start in range(0, height, step):
-        part = slice(start, start + step)
-        if only_nearest:  # a whole odd factor, as from 1920 x 1080 to 640 x 360: the middle pixel of each 3 x 3
-            filled[..., part, :] = gather(gather(lines, top[part], -2), left, -1)
-        else:
-            pixels = weighted(top[part], top_weight[part])
-            pixels += weighted(bottom[part], bottom_weight[part])
-            filled[..., part, :] = (pixels + 2) >> 2
+    starts = iter(range(0, height, step))
+
+    def fill() -> None:
+        for start in starts:  # each thread takes the next
+            part = slice(start, start + step)
+            if only_nearest:  # a whole odd factor, as from 1920 x 1080 to 640 x 360: the middle pixel of each 3 x 3
+                filled[..., part, :] = gather(gather(lines, top[part], -2), left, -1)
+            else:
+                pixels = weighted(top[part], top_weight[part])
+                pixels += weighted(bottom[part], bottom_weight[part])
+                filled[..., part, :] = (pixels + 2) >> 2
+
+    if device.type == "cpu" and height > step and torch.get_num_threads() > 1:
+        second = _second_thread(os.getpid()).submit(fill)
+        fill()
+        if not second.cancel():  # it had begun, and may not have finished its last part
+            second.result()
+    else:
+        fill()
     return resized.unflatten(-1, (width, channels)).movedim(-1, -3)
 
 
 # ---- non-maximum suppression
 
 
+def _overlaps(boxes: np.ndarray, others: np.ndarray, iou_threshold: float) -> np.ndarray:
+    """(n, m): whether the IoU of `boxes` (n, 4) and `others` (m, 4), as corners, is above the threshold."""
+    left, top, right, bottom = boxes.T[:, :, None]
+    other_left, other_top, other_right, other_bottom = others.T
+    width = np.minimum(right, other_right) - np.maximum(left, other_left)
+    height = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
+    intersection = width.clip(0, out=width) * height.clip(0, out=height)
+    union = (right - left) * (bottom - top) + (other_right - other_left) * (other_bottom - other_top) - intersection
+    return intersection / union.clip(1e-16, out=union) > iou_threshold
+
+
 def nms(
-    boxes: torch.Tensor,
-    scores: torch.Tensor,
-    labels: torch.Tensor | None = None,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray | None = None,
     *,
     iou_threshold: float,
     block_size: int = 256,
-) -> torch.Tensor:
+) -> np.ndarray:
     """Greedy non-maximum suppression, exact, in blocks of boxes.
 
     Boxes are compared with those of their own block and label, and with what follows of that label: many labels (of
@@ -149,32 +178,53 @@ def nms(
         (k,) int64: indices of the boxes that stay, best first.
     """
     if labels is None:
-        labels = torch.zeros_like(scores, dtype=torch.int64)
-    order = scores.argsort(descending=True, stable=True)
-    order = order[labels[order].argsort(stable=True)]  # label by label, best first within each
+        labels = np.zeros(len(scores), dtype=np.int64)
+    order = np.lexsort((-scores, labels))  # label by label, best first within each
     boxes, labels = boxes[order], labels[order]
-    label_ends = torch.searchsorted(labels, labels[block_size - 1 :: block_size].contiguous(), right=True).tolist()
-    stays = torch.ones_like(labels, dtype=torch.bool)
-    for start, label_end in zip(range(0, len(order), block_size), [*label_ends, len(order)]):
+    stays = np.ones(len(order), dtype=bool)
+    for start in range(0, len(order), block_size):
         stop = start + block_size
-        block = start + stays[start:stop].nonzero()[:, 0]
-        suppresses = box_iou(boxes[block], boxes[block]) > iou_threshold
-        suppresses = (suppresses & (labels[block, None] == labels[block])).triu(diagonal=1)
-        keep = torch.ones_like(block, dtype=torch.bool)
+        block = start + stays[start:stop].nonzero()[0]
+        suppresses = _overlaps(boxes[block], boxes[block], iou_threshold)
+        suppresses &= (labels[block, None] == labels[block]) & (block[:, None] < block)
+        keep = np.ones_like(block, dtype=bool)
         # A box stays if no better box that stays suppresses it. Each round settles at least the best open box.
-        while not torch.equal(settled := ~(suppresses & keep[:, None]).any(dim=0), keep):
+        while not np.array_equal(settled := ~(suppresses & keep[:, None]).any(axis=0), keep):
             keep = settled
         stays[block] = keep
-        if label_end > stop:
-            better = block[keep & (labels[block] == labels[stop])]
-            stays[stop:label_end] &= ~(box_iou(boxes[better], boxes[stop:label_end]) > iou_threshold).any(dim=0)
-    kept = order[stays].sort().values
-    return kept[scores[kept].argsort(descending=True, stable=True)]
+        last_label = labels[min(stop, len(order)) - 1]
+        better = block[keep & (labels[block] == last_label)]
+        end = np.searchsorted(labels, last_label, side="right")
+        for later in range(stop, end, block_size):
+            rest = later + stays[later : min(later + block_size, end)].nonzero()[0]
+            stays[rest] = ~_overlaps(boxes[better], boxes[rest], iou_threshold).any(axis=0)
+    kept = np.sort(order[stays])
+    return kept[(-scores[kept]).argsort(kind="stable")]
 
 
 # ---- processor
 
 DTYPES = ("float32", "float16", "bfloat16")
+
+
+def _candidates(logits: torch.Tensor, pred_boxes: torch.Tensor, threshold: float) -> tuple[np.ndarray, ...]:
+    """The anchors of a batch whose best score is above a threshold: image, score, label, and box as corners.
+
+    They are few, and all that follows is done with them by NumPy. On the CPU this is too: it takes less time than to
+    wake PyTorch's threads, which then spin in the way of whatever prepares the next photo.
+    """
+    if logits.device.type == "cpu":
+        all_logits = logits.float().numpy()
+        all_labels = all_logits.argmax(axis=-1)
+        best = np.take_along_axis(all_logits, all_labels[..., None], axis=-1)[..., 0]
+    else:
+        best, all_labels = (values.cpu().numpy() for values in logits.float().max(dim=-1))
+    all_scores = torch.from_numpy(best).sigmoid().numpy()
+    found = (all_scores > threshold).nonzero()  # image, anchor
+    boxes = pred_boxes[found].float().cpu().numpy()
+    centers, halves = boxes[:, :2], boxes[:, 2:] / 2
+    corners = np.concatenate((centers - halves, centers + halves), axis=-1)
+    return found[0], all_scores[found], all_labels[found], corners
 
 
 def _tensor_view(image: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -497,17 +547,14 @@ class YoloxImageProcessor(BaseImageProcessor):
                 raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
         if max_detections is not None and max_detections < 1:
             raise ValueError(f"`max_detections` must be at least 1 or None, got {max_detections}.")
-        logits, pred_boxes = outputs.logits, outputs.pred_boxes
+        logits, pred_boxes = outputs.logits.detach(), outputs.pred_boxes.detach()
         if target_sizes is not None and len(target_sizes) != len(logits):
             raise ValueError(
                 f"`target_sizes` must have one (height, width) for each image, got {len(target_sizes)} for a batch of "
                 f"{len(logits)}."
             )
 
-        all_scores = logits.amax(dim=-1).float().sigmoid()
-        image, anchor = (all_scores > threshold).nonzero(as_tuple=True)
-        scores, labels = all_scores[image, anchor], logits[image, anchor].argmax(dim=-1)
-        boxes = to_corners(pred_boxes[image, anchor].float())
+        image, scores, labels, boxes = _candidates(logits, pred_boxes, threshold)
         frame = [[1, 1, 1, 1]] * len(logits)  # the photo's width and height, twice
         if target_sizes is not None:
             size = self.size if size is None else self._standardize_kwargs(size=size, default_to_square=True)["size"]
@@ -517,20 +564,20 @@ class YoloxImageProcessor(BaseImageProcessor):
                 scale = letterbox_scale(height, width, padded_height, padded_width) if self.do_resize else 1.0
                 padded.append([padded_width / scale, padded_height / scale] * 2)
                 frame.append([width, height] * 2)
-            boxes *= boxes.new_tensor(padded)[image]
+            boxes *= np.array(padded, dtype=np.float32)[image]
         groups = image if class_agnostic else image * logits.shape[-1] + labels
         keep = nms(boxes, scores, groups, iou_threshold=nms_threshold)
-        keep = keep[image[keep].argsort(stable=True)]  # image by image, best first within each
+        keep = keep[image[keep].argsort(kind="stable")]  # image by image, best first within each
         boxes = boxes[keep]
         if clip_boxes:
-            boxes = torch.minimum(boxes.clamp_(min=0), boxes.new_tensor(frame)[image[keep]])
-            inside = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # not in the padding alone
+            boxes = boxes.clip(0, np.array(frame, dtype=np.float32)[image[keep]])
+            inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # not in the padding alone
             keep, boxes = keep[inside], boxes[inside]
-        counts = image[keep].bincount(minlength=len(logits)).tolist()
-        found = zip(scores[keep].split(counts), labels[keep].split(counts), boxes.split(counts))
+        counts = np.bincount(image[keep], minlength=len(logits)).tolist()
+        found = [torch.from_numpy(kept).to(logits.device) for kept in (scores[keep], labels[keep], boxes)]
         return [
             {name: values[:max_detections] for name, values in zip(("scores", "labels", "boxes"), image_found)}
-            for image_found in found
+            for image_found in zip(*(values.split(counts) for values in found))
         ]
 
 
