@@ -60,7 +60,8 @@ def read_image(source: str | Path) -> Image.Image:
             with urlopen(str(source), timeout=30) as response:
                 file = io.BytesIO(response.read())
         with Image.open(file) as image:
-            return ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
+            return image
     except UnidentifiedImageError:
         raise OSError("it is no image of a format that Pillow knows") from None
     except Exception as error:  # over broken bytes, Pillow's parsers and urllib's raise whatever they like

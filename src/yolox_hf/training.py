@@ -9,6 +9,7 @@ import copy
 import io
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,15 +59,16 @@ class YoloxDataCollator:
 
     def __call__(self, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
         images, annotations = [], []
-        for row in rows:
-            try:
-                images.append(self._decode(row))
-            except OSError as error:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow decodes without the GIL
+            decoded = list(pool.map(self._decode, rows))
+        for row, image in zip(rows, decoded):
+            if isinstance(image, OSError):
                 if self.on_broken_image == "raise":
-                    raise
+                    raise image
                 self.num_skipped += 1
-                logger.warning(f"Left out: {error}")
+                logger.warning(f"Left out: {image}")
                 continue
+            images.append(image)
             objects = row["objects"]
             crowds = objects.get("iscrowd") or [0] * len(objects["bbox"])
             annotations.append(
@@ -85,7 +87,8 @@ class YoloxDataCollator:
         return {"pixel_values": features["pixel_values"], "labels": [dict(label) for label in features["labels"]]}
 
     @staticmethod
-    def _decode(row: Mapping[str, Any]) -> Image.Image:
+    def _decode(row: Mapping[str, Any]) -> Image.Image | OSError:
+        """The image of a row, or why there is none."""
         image = row["image"]
         if isinstance(image, Mapping):
             name = image.get("path") or f"image {row['image_id']}"
@@ -93,9 +96,9 @@ class YoloxDataCollator:
                 image = Image.open(io.BytesIO(image["bytes"]) if image.get("bytes") else image["path"])
                 image.load()
             except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-                raise OSError(f"{name} cannot be decoded: {error}") from None
-            image = ImageOps.exif_transpose(image)
-        return image.convert("RGB")
+                return OSError(f"{name} cannot be decoded: {error}")
+            ImageOps.exif_transpose(image, in_place=True)
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
 # ---- recipes
