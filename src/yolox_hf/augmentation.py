@@ -226,33 +226,34 @@ def _resample(batch: Batch, geometry: _Geometry, size: tuple[int, int], config: 
     y = (torch.arange(out_height, device=device)[:, None] + 0.5) * (height / out_height)
     inverse = torch.linalg.inv(linear)
     start = -(inverse @ translation[..., None])
-    rows = inverse[:, :, 1:, None] * y[:, 0] + start[..., None]  # (n, 2, 1, out_height)
-    columns = inverse[:, :, :1, None] * x
-    from_x = (rows[:, 0, 0, :, None] + columns[:, 0]).flatten(1)
-    from_y = (rows[:, 1, 0, :, None] + columns[:, 1]).flatten(1)
+    rows = inverse[:, :, 1:, None] * y + start[..., None]  # (n, 2, out_height, 1)
+    columns = inverse[:, :, :1, None] * x  # (n, 2, 1, out_width)
+    if config.degrees == 0 and config.shear == 0:  # each coordinate then depends on one of the output's alone
+        from_x, from_y = rows[:, 0, :1] + columns[:, 0], rows[:, 1] + columns[:, 1, :, :1]
+    else:
+        from_x, from_y = (rows + columns).unbind(dim=1)
 
+    source = sources[:, :1, None]
     if config.mosaic_probability > 0:
         # 0 or 1, between which `lerp` chooses exactly, and faster than a look-up.
-        right, below = (from_x >= center[:, 0, :1]).float(), (from_y >= center[:, 0, 1:]).float()
-        from_x -= torch.lerp(offsets[:, 0, :1], offsets[:, 3, :1], right)
-        from_y -= torch.lerp(offsets[:, 0, 1:], offsets[:, 3, 1:], below)
-        top_left, top_right, bottom_left, bottom_right = sources.float().split(1, dim=1)
+        right, below = (from_x >= center[..., :1]).float(), (from_y >= center[..., 1:]).float()
+        left_x, top_y, right_x, bottom_y = offsets[:, (0, 3)].flatten(1)[..., None, None].unbind(dim=1)
+        from_x -= torch.lerp(left_x, right_x, right)
+        from_y -= torch.lerp(top_y, bottom_y, below)
+        top_left, top_right, bottom_left, bottom_right = sources.float()[..., None, None].unbind(dim=1)
         upper, lower = torch.lerp(top_left, top_right, right), torch.lerp(bottom_left, bottom_right, right)
         source = torch.lerp(upper, lower, below)
-    else:
-        source = sources[:, :1]
-    outside = (from_x < 0) | (from_x >= width) | (from_y < 0) | (from_y >= height)
+    inside = ((from_x >= 0) & (from_x < width)).float() * ((from_y >= 0) & (from_y < height))
     # All images lie below each other in one, so that a single look-up finds each pixel. It stays half a pixel from
     # the borders, so that it does not mix neighbours.
-    from_x = from_x.clamp_(0.5, width - 0.5).mul_(2 / width).sub_(1)
-    from_y = from_y.clamp_(0.5, height - 0.5).add_(source * height).mul_(2 / (n * height)).sub_(1)
-    grid = torch.stack((from_x, from_y), dim=-1).view(n, out_height, out_width, 2)
+    grid = inside.new_empty((n, out_height, out_width, 2))
+    grid[..., 0] = from_x.clamp_(0.5, width - 0.5).mul_(2 / width).sub_(1)
+    grid[..., 1] = from_y.clamp_(0.5, height - 0.5).mul_(2 / (n * height)).sub_(1) + source * (2 / n)
     column = batch.pixel_values.permute(0, 2, 3, 1).reshape(1, n * height, width, channels).permute(0, 3, 1, 2)
     column = column.expand(n, -1, -1, -1)  # on the CPU each thread samples whole outputs
     sampled = F.grid_sample(column, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    inside = (~outside).float().view(n, 1, out_height, out_width)
     # In place, as fresh memory costs more than what is done in it; and several times faster than a fill by mask.
-    pixel_values = torch.lerp(sampled.new_full((), PAD_VALUE), sampled, inside, out=sampled)
+    pixel_values = torch.lerp(sampled.new_full((), PAD_VALUE), sampled, inside[:, None], out=sampled)
     return Batch(pixel_values, *_move_boxes(batch, geometry, config))
 
 
