@@ -73,7 +73,20 @@ def _second_thread(process_id: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1)
 
 
-def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def _has_array(tensor: torch.Tensor) -> bool:
+    """Whether NumPy can write into a tensor. It leaves PyTorch's threads asleep, which would spin afterwards in the
+    way of those of ONNX Runtime, or of whoever reads the next photo."""
+    return tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
+
+
+def _assign(target: torch.Tensor, values: torch.Tensor | float) -> None:
+    if _has_array(target):
+        target.numpy()[...] = values
+    else:
+        target[...] = values
+
+
+def resize_bilinear(image: torch.Tensor, height: int, width: int, out: torch.Tensor | None = None) -> torch.Tensor:
     """Bilinear resize without antialiasing.
 
     For uint8 this is OpenCV's fixed-point `INTER_LINEAR`, through which the original saw its training images: weights
@@ -82,27 +95,32 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
 
     Args:
         image: (..., channels, height, width), uint8 or float. Fastest with the channels last in memory, as photos are.
+        out: where to write the result, of any dtype, with the channels last in memory.
 
     Returns:
-        (..., channels, `height`, `width`), of the same dtype.
+        (..., channels, `height`, `width`), of the same dtype, or `out`.
     """
-    if image.shape[-2:] == (height, width):
-        return image
-    if image.dtype != torch.uint8:
+    if out is not None and not _has_array(out):
+        return out.copy_(resize_bilinear(image, height, width))
+    if image.dtype != torch.uint8 and image.shape[-2:] != (height, width):
         flat = image.reshape(-1, *image.shape[-3:])
         resized = F.interpolate(flat, (height, width), mode="bilinear", align_corners=False)
-        return resized.reshape(*image.shape[:-2], height, width)
+        image = resized.reshape(*image.shape[:-2], height, width)
+    if image.shape[-2:] == (height, width):
+        if out is None:
+            return image
+        out.numpy()[...] = image
+        return out
     channels, device = image.shape[-3], image.device
     top, bottom, top_weight, bottom_weight = _interpolation_table(image.shape[-2], height, 1, device)
     left, right, left_weight, right_weight = _interpolation_table(image.shape[-1], width, channels, device)
     lines: Any = image.movedim(-3, -1).contiguous().flatten(-2)  # (..., rows, columns and channels)
-    resized = lines.new_empty(*lines.shape[:-2], height, width * channels)
-    filled: Any = resized
+    resized = lines.new_empty(*lines.shape[:-2], height, width, channels).movedim(-1, -3) if out is None else out
+    filled: Any = resized.movedim(-3, -1).view(*lines.shape[:-2], height, width * channels)
     step = height
     if device.type == "cpu":
-        # NumPy gathers bytes several times faster, and leaves PyTorch's threads asleep, which would spin afterwards in
-        # the way of those of ONNX Runtime, or of whoever reads the next photo.
-        lines, filled = lines.numpy(), resized.numpy()
+        # NumPy gathers bytes several times faster than PyTorch.
+        lines, filled = lines.numpy(), filled.numpy()
         step = max(RESIZED_AT_ONCE // (width * channels), 1)
     only_nearest = device.type == "cpu" and not (bottom_weight.any() or right_weight.any())
 
@@ -137,7 +155,7 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int) -> torch.Tenso
             second.result()
     else:
         fill()
-    return resized.unflatten(-1, (width, channels)).movedim(-1, -3)
+    return resized
 
 
 # ---- non-maximum suppression
@@ -442,14 +460,6 @@ class YoloxImageProcessor(BaseImageProcessor):
                 )
             scale = letterbox_scale(height, width, target_height, target_width) if do_resize else 1.0
             scales.append((height, width, scale))
-        fitted = images
-        if do_resize:
-            # Images of one shape are resized together, unless they lie on the CPU, where that does not pay.
-            stacks, places = group_images_by_shape(images, disable_grouping=disable_grouping)
-            for key, stack in stacks.items():
-                height, width, scale = scales[next(index for index, place in places.items() if place[0] == key)]
-                stacks[key] = resize_bilinear(stack, max(int(height * scale), 1), max(int(width * scale), 1))
-            fitted = list(reorder_images(stacks, places))
 
         pixel_values = torch.empty(
             (len(images), channels, target_height, target_width),
@@ -457,15 +467,20 @@ class YoloxImageProcessor(BaseImageProcessor):
             device=images[0].device,
             memory_format=torch.channels_last,  # as the photos are, and as the network wants it
         )
-        for image, canvas in zip(fitted, pixel_values):
-            height, width = image.shape[-2:]
-            source: Any = image
-            filled: Any = canvas
-            if canvas.device.type == "cpu" and canvas.dtype != torch.bfloat16:  # which NumPy does not know
-                source, filled = image.numpy(), canvas.numpy()
-            filled[:, :height, :width] = source
-            filled[:, :height, width:] = pad_value
-            filled[:, height:] = pad_value
+        # Images of one shape are resized together, unless they lie on the CPU, where that does not pay.
+        stacks, places = group_images_by_shape(images, disable_grouping=disable_grouping)
+        for key, stack in stacks.items():
+            members = [index for index, place in places.items() if place[0] == key]
+            height, width, scale = scales[members[0]]
+            height, width = max(int(height * scale), 1), max(int(width * scale), 1)
+            if len(members) == 1:
+                canvas = pixel_values[members[0]]
+                resize_bilinear(stack[0], height, width, out=canvas[:, :height, :width])
+            else:
+                pixel_values[members, :, :height, :width] = resize_bilinear(stack, height, width).to(pixel_values.dtype)
+            for member in members:
+                _assign(pixel_values[member, :, :height, width:], pad_value)
+                _assign(pixel_values[member, :, height:], pad_value)
 
         if do_rescale:
             pixel_values *= rescale_factor
