@@ -1,5 +1,8 @@
 import itertools
 import json
+import os
+import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +12,7 @@ from conftest import images
 from PIL import Image
 
 from yolox_hf import YoloxImageProcessor
-from yolox_hf.image_processing_yolox import nms, resize_bilinear
+from yolox_hf.image_processing_yolox import nms, pillow_pixels, resize_bilinear
 from yolox_hf.loss_yolox import box_iou
 
 
@@ -70,6 +73,69 @@ def test_resize_of_a_stack_is_that_of_its_images(shape):
     for image, expected in zip(resized, stack):
         assert torch.equal(image, resize_bilinear(expected, *shape))
         assert torch.equal(image[1:2], resize_bilinear(expected[1:2], *shape))
+
+
+@pytest.fixture
+def threads():
+    """Sets PyTorch's number of threads for a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def resized_photo() -> torch.Tensor:
+    return resize_bilinear(torch.from_numpy(synthetic_photo(500, 700, seed=0)).permute(2, 0, 1), 300, 420)
+
+
+def test_two_threads_resize_as_one(threads):
+    threads(1)
+    expected = resized_photo()
+    threads(2)
+    for _ in range(5):
+        assert torch.equal(resized_photo(), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_process_resizes_too(threads):
+    threads(2)
+    expected = resized_photo()  # the thread that helped here is not in the fork
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(resized_photo(), expected) else 1)  # PyTorch's own threads would hang
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended[0] == 0:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)
+
+
+def test_pixels_of_a_photo_are_read_where_pillow_has_them():
+    image = Image.fromarray(synthetic_photo(75, 101, seed=0))
+    if not hasattr(image, "__arrow_c_array__"):
+        pytest.skip("Pillow shares its memory from version 11.2 on")
+    assert pillow_pixels(image).data_ptr() == pillow_pixels(image).data_ptr()
+    assert pillow_pixels(image).tolist() == np.asarray(image).tolist()
+    assert torch.equal(pixels(image), pixels(np.asarray(image)))  # shrunk
+    at_once = processor(96, 128, do_resize=False)
+    assert torch.equal(at_once(image).pixel_values, at_once(np.asarray(image)).pixel_values)
+    large = Image.new("RGB", (2100, 2100), (1, 2, 3))  # in more than one of Pillow's blocks
+    assert torch.equal(pixels(large)[0, :, 0, 0], torch.tensor([1.0, 2.0, 3.0]))
+
+
+def test_resize_reads_and_writes_within_larger_arrays():
+    with_alpha = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (50, 70, 4)).astype(np.uint8))
+    for image in (with_alpha[..., :3], with_alpha[..., 1:], with_alpha[:, :60, :3], with_alpha[5:, 5:, :3]):
+        image = image.permute(2, 0, 1)
+        expected = resize_bilinear(image.contiguous(), 31, 44)
+        assert torch.equal(resize_bilinear(image, 31, 44), expected)
+        for dtype in (torch.uint8, torch.float32, torch.bfloat16):
+            canvas = torch.full((3, 40, 48), 7, dtype=dtype).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+            assert torch.equal(resize_bilinear(image, 31, 44, out=canvas[:, :31, :44]), expected.to(dtype))
+            assert torch.equal(canvas[:, :31, :44], expected.to(dtype))
+            assert (canvas[:, 31:] == 7).all() and (canvas[:, :, 44:] == 7).all()
 
 
 def test_resize_on_another_device_than_the_cpu():
