@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
-from transformers.image_transforms import corners_to_center_format, group_images_by_shape, reorder_images
+from transformers.image_transforms import corners_to_center_format, group_images_by_shape
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
@@ -73,7 +73,7 @@ def _interleaved(image: torch.Tensor) -> torch.Tensor:
     """(..., channels, rows, columns) to (..., rows, numbers of a row), pixel by pixel. Where it need not be copied, as
     the pixels that Pillow shares, each pixel may have a number more than channels."""
     pixels = image.movedim(-3, -1)
-    rows, columns, channels = pixels.shape[-3:]
+    rows, columns = pixels.shape[-3:-1]
     stride = pixels.stride(-2)
     numbers = image.untyped_storage().nbytes() // image.element_size() - image.storage_offset()
     if pixels.ndim == 3 and pixels.stride() == (columns * stride, stride, 1) and numbers >= rows * columns * stride:
@@ -507,7 +507,7 @@ class YoloxImageProcessor(BaseImageProcessor):
                 canvas = pixel_values[members[0]]
                 resize_bilinear(stack[0], height, width, out=canvas[:, :height, :width])
             else:
-                pixel_values[members, :, :height, :width] = resize_bilinear(stack, height, width).to(pixel_values.dtype)
+                pixel_values[members, :, :height, :width] = resize_bilinear(stack, height, width).to(pixel_values)
             for member in members:
                 _assign(pixel_values[member, :, :height, width:], pad_value)
                 _assign(pixel_values[member, :, height:], pad_value)
