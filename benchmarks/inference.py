@@ -5,13 +5,16 @@
     python benchmarks/inference.py --checkpoint ../shared/weights/yolox_nano.pth --photo ../shared/images/dog.jpg
 
 All times are of this machine and this run; only their ratios carry over. Forms take turns, so that what else the
-machine does falls on all of them. `--json FILE` keeps the numbers, `--plots FOLDER` draws them.
+machine does falls on all of them, and each has a process of its own, as with whoever uses it: in one process each
+would find the memory that the others have freed. `--json FILE` keeps the numbers, `--plots FOLDER` draws them.
 """
 
 import argparse
+import functools
 import importlib
 import io
 import json
+import multiprocessing
 import platform
 import statistics
 import subprocess
@@ -21,6 +24,7 @@ import tempfile
 import time
 import types
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,7 @@ from yolox_hf import YoloxConfig, YoloxForObjectDetection, YoloxImageProcessor
 from yolox_hf.conversion import convert_checkpoint
 from yolox_hf.export import export_model, load_exported
 from yolox_hf.image_processing_yolox import nms
-from yolox_hf.optimization import optimize_for_inference
+from yolox_hf.optimization import keep_freed_memory, optimize_for_inference
 
 # The last commit before the work on speed: its model, in NCHW and float32, is what everything is compared with.
 BASELINE = "cf0ff629328c961d240979f7ce220454bf1df980"
@@ -44,16 +48,29 @@ SIDES = {"yolox-nano": 416, "yolox-tiny": 416, "yolox-s": 640}
 # ---- measuring
 
 
-def take_turns(functions: dict[str, Callable[[], object]], rounds: int, calls: int = 3) -> dict[str, list[float]]:
-    """Milliseconds of each call, by name. A turn is one call that does not count and `calls` that do."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
+Timer = Callable[[int], list[float]]
+
+
+def timer(function: Callable[[], object]) -> Timer:
+    """Milliseconds of so many calls of a function, after one that does not count."""
+
+    def measure(calls: int) -> list[float]:
+        times = []
+        for _ in range(calls + 1):
+            start = time.perf_counter()
+            function()
+            times.append(1000 * (time.perf_counter() - start))
+        return times[1:]
+
+    return measure
+
+
+def take_turns(timers: dict[str, Timer], rounds: int, calls: int = 3) -> dict[str, list[float]]:
+    """Milliseconds of each call, by name; the first round does not count."""
+    times: dict[str, list[float]] = {name: [] for name in timers}
     for turn in range(rounds + 1):
-        for name, function in functions.items():
-            for call in range(calls + 1):
-                start = time.perf_counter()
-                function()
-                if turn and call:
-                    times[name].append(1000 * (time.perf_counter() - start))
+        for name, measure in timers.items():
+            times[name] += measure(calls)[: calls if turn else 0]
     return times
 
 
@@ -89,7 +106,8 @@ def baseline_module(name: str) -> Any:
 class Forms:
     """Pipelines of one variant by the name of its form, each built when it is asked for."""
 
-    NAMES = ("before", "eager", "optimized", "optimized bfloat16", "ONNX Runtime", "OpenVINO")
+    NAMES = ("before", "eager", "eager, memory kept", "optimized", "optimized bfloat16", "ONNX Runtime", "OpenVINO")
+    GIVE_BACK = ("before", "eager")  # the others call `keep_freed_memory`, as README does for serving
 
     def __init__(self, variant: str, folder: str, checkpoint: Path):
         self.variant, self.folder = variant, f"{folder}/{variant}"
@@ -120,8 +138,11 @@ class Forms:
         return pipeline("object-detection", model=model, image_processor=processor)
 
 
-def other_detectors() -> dict[str, Any]:
-    """Pipelines of other detectors of transformers, with random weights, as their published configurations say."""
+OTHERS = ("D-FINE nano", "RT-DETR R18", "YOLOS tiny")
+
+
+def other_detector(name: str) -> Any:
+    """The pipeline of another detector of transformers, with random weights, as its published configuration says."""
     from transformers import (
         DFineConfig,
         DFineForObjectDetection,
@@ -179,25 +200,86 @@ def other_detectors() -> dict[str, Any]:
         image_size=[800, 1333],
         use_mid_position_embeddings=False,
     )
-    models = {
-        "D-FINE nano": (DFineForObjectDetection(d_fine_nano), RTDetrImageProcessorPil()),
-        "RT-DETR R18": (RTDetrForObjectDetection(rt_detr_r18), RTDetrImageProcessorPil()),
-        "YOLOS tiny": (YolosForObjectDetection(yolos_tiny), YolosImageProcessorPil()),
-    }
-    return {
-        name: pipeline("object-detection", model=model.eval(), image_processor=processor)
-        for name, (model, processor) in models.items()
-    }
+    model_class, config, processor_class = {
+        "D-FINE nano": (DFineForObjectDetection, d_fine_nano, RTDetrImageProcessorPil),
+        "RT-DETR R18": (RTDetrForObjectDetection, rt_detr_r18, RTDetrImageProcessorPil),
+        "YOLOS tiny": (YolosForObjectDetection, yolos_tiny, YolosImageProcessorPil),
+    }[name]
+    return pipeline("object-detection", model=model_class(config).eval(), image_processor=processor_class())
+
+
+# ---- a process for each
+
+
+class Worker:
+    """A pipeline in a process of its own.
+
+    Args:
+        options: of the command.
+        folder: for models.
+        variant: of YOLOX, or None for another detector.
+        name: of the form or of the detector.
+    """
+
+    def __init__(self, options: argparse.Namespace, folder: str, variant: str | None, name: str):
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(1, context, initializer=_build, initargs=(options, folder, variant, name))
+
+    def __call__(self, function: Callable, *arguments) -> Any:
+        return self.pool.submit(function, *arguments).result()
+
+    def timer(self, step: str) -> Timer:
+        return functools.partial(self, _time, step)
+
+
+_WORK: dict[str, Callable[[], Any]] = {}  # what the process of a worker can do
+
+
+def _build(options: argparse.Namespace, folder: str, variant: str | None, name: str) -> None:
+    _quiet(options)
+    if variant and name not in Forms.GIVE_BACK and not options.give_back:
+        keep_freed_memory()
+    pipe = Forms(variant, folder, options.checkpoint)[name] if variant else other_detector(name)
+    for _ in range(8):
+        pipe(options.photo)
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # `ru_maxrss` begins with that of the parent
+    peak_memory = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    prepared = pipe.preprocess(options.photo)
+    output = pipe.forward(dict(prepared))
+    _WORK.update(
+        {
+            "detect": lambda: pipe(options.photo),
+            "detect in 8": lambda: pipe([options.photo] * 8, batch_size=8),
+            "preprocess": lambda: pipe.preprocess(options.photo),
+            "forward": lambda: pipe.forward(dict(prepared)),
+            "postprocess": lambda: pipe.postprocess(output),
+            "peak memory": lambda: peak_memory,
+        }
+    )
+
+
+def _time(step: str, calls: int) -> list[float]:
+    return timer(_WORK[step])(calls)
+
+
+def _result(of: str) -> Any:
+    return _WORK[of]()
+
+
+def _quiet(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 # ---- what is measured
 
 
-def assert_same_detections(pipes: dict[str, Any], photo: str) -> None:
+def assert_same_detections(workers: dict[str, Worker]) -> None:
     """Nobody is faster by finding less. bfloat16 may differ in the score's third digit and by some pixels."""
-    expected = pipes["before"](photo)
-    for name, pipe in pipes.items():
-        found = pipe(photo)
+    expected = workers["before"](_result, "detect")
+    for name, worker in workers.items():
+        found = worker(_result, "detect")
         tolerance = 12 if "bfloat16" in name else 1
         same = [item["label"] for item in found] == [item["label"] for item in expected] and all(
             np.allclose(list(one["box"].values()), list(other["box"].values()), rtol=0, atol=tolerance)
@@ -207,37 +289,26 @@ def assert_same_detections(pipes: dict[str, Any], photo: str) -> None:
             raise AssertionError(f"{name} finds {found}, not {expected}")
 
 
-def measure_forms(forms: dict[str, Forms], names: list[str], photo: str, rounds: int) -> dict[str, Any]:
+def measure_forms(workers: dict[str, dict[str, Worker]], rounds: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
-    for variant, factory in forms.items():
-        pipes = {name: factory[name] for name in names}
-        assert_same_detections(pipes, photo)
-        whole = take_turns({name: lambda pipe=pipe: pipe(photo) for name, pipe in pipes.items()}, rounds)
-        batch = take_turns(
-            {name: lambda pipe=pipe: pipe([photo] * 8, batch_size=8) for name, pipe in pipes.items()},
-            max(rounds // 4, 1),
-            calls=1,
-        )
-        steps: dict[str, dict[str, float]] = {}
-        for name, pipe in pipes.items():
-            prepared = pipe.preprocess(photo)
-            output = pipe.forward(dict(prepared))
-            functions = {
-                "preprocess": lambda pipe=pipe: pipe.preprocess(photo),
-                "forward": lambda pipe=pipe, prepared=prepared: pipe.forward(dict(prepared)),
-                "postprocess": lambda pipe=pipe, output=output: pipe.postprocess(output),
-            }
-            steps[name] = {
-                step: statistics.median(times) for step, times in take_turns(functions, max(rounds // 2, 1)).items()
-            }
+    for variant in ("yolox-nano", "yolox-s"):
+        forms = workers[variant]
+        assert_same_detections(forms)
+
+        def turns(step: str, rounds: int, calls: int = 3, forms=forms) -> dict[str, list[float]]:
+            return take_turns({name: worker.timer(step) for name, worker in forms.items()}, max(rounds, 1), calls)
+
+        whole = turns("detect", rounds)
+        batch = turns("detect in 8", rounds // 4, calls=1)
+        steps = {step: turns(step, rounds // 2) for step in ("preprocess", "forward", "postprocess")}
         results[variant] = {
             name: {
                 "median": statistics.median(whole[name]),
                 "p95": float(np.quantile(whole[name], 0.95)),
                 "images_per_second_batch_8": 8000 / statistics.median(batch[name]),
-                **steps[name],
+                **{step: statistics.median(times[name]) for step, times in steps.items()},
             }
-            for name in names
+            for name in forms
         }
         before = results[variant]["before"]["median"]
         print_table(
@@ -260,15 +331,14 @@ def measure_forms(forms: dict[str, Forms], names: list[str], photo: str, rounds:
     return results
 
 
-def measure_others(forms: dict[str, Forms], names: list[str], photo: str, rounds: int) -> dict[str, float]:
+def measure_others(workers: dict[str, dict[str, Worker]], others: dict[str, Worker], rounds: int) -> dict[str, float]:
     """The same photo through the same pipeline."""
-    pipes: dict[str, Any] = other_detectors()
-    for variant, factory in forms.items():
-        for name in names:
+    timers = {name: worker.timer("detect") for name, worker in others.items()}
+    for variant, forms in workers.items():
+        for name, worker in forms.items():
             if name != "before":
-                pipes[f"{variant}, {name}"] = factory[name]
-    functions = {name: lambda pipe=pipe: pipe(photo) for name, pipe in pipes.items()}
-    times = {name: statistics.median(values) for name, values in take_turns(functions, rounds, calls=2).items()}
+                timers[f"{variant}, {name}"] = worker.timer("detect")
+    times = {name: statistics.median(values) for name, values in take_turns(timers, rounds, calls=2).items()}
     d_fine, rt_detr, yolos = (times[name] for name in ("D-FINE nano", "RT-DETR R18", "YOLOS tiny"))
     print_table(
         "Beside other detectors of transformers, file to boxes",
@@ -313,7 +383,7 @@ def measure_preprocessing(rounds: int) -> dict[str, Any]:
             "processor, from PIL": lambda image=image: processor(image, return_tensors="pt"),
             "processor before": lambda array=array: before(array, return_tensors="pt"),
         }
-        times = take_turns(functions, rounds)
+        times = take_turns({name: timer(function) for name, function in functions.items()}, rounds)
         results[f"{width} x {height}"] = {name: statistics.median(values) for name, values in times.items()}
     names = list(next(iter(results.values())))
     print_table(
@@ -350,7 +420,12 @@ def measure_postprocessing(forms: dict[str, Forms], photo: str, rounds: int) -> 
         return processor.post_process_object_detection(outputs, threshold, [(image.height, image.width)])
 
     times = take_turns(
-        {"s forward": forward, "at 0.01": lambda: post_process(0.01), "at 0.5": lambda: post_process(0.5)}, rounds
+        {
+            "s forward": timer(forward),
+            "at 0.01": timer(lambda: post_process(0.01)),
+            "at 0.5": timer(lambda: post_process(0.5)),
+        },
+        rounds,
     )
     results: dict[str, Any] = {name: statistics.median(values) for name, values in times.items()}
     candidates = int((outputs.logits.amax(dim=-1).sigmoid() > 0.01).sum())
@@ -376,7 +451,8 @@ def measure_postprocessing(forms: dict[str, Forms], photo: str, rounds: int) -> 
                 boxes, scores, labels, iou_threshold=0.65
             ),
         }
-        row = {name: statistics.median(values) for name, values in take_turns(functions, rounds).items()}
+        times = take_turns({name: timer(function) for name, function in functions.items()}, rounds)
+        row = {name: statistics.median(values) for name, values in times.items()}
         rows.append((count, *row.values()))
         results[f"nms {count}"] = row
     print_table("Suppression alone, ms", ("candidates", "80 labels", "one label", "80 labels before"), rows)
@@ -394,7 +470,9 @@ def measure_growth(forms: dict[str, Forms], rounds: int) -> dict[str, Any]:
             with torch.inference_mode():
                 module(pixel_values)
 
-        times = take_turns({"before": lambda: run(before), "optimized": lambda: run(model)}, rounds, calls=1)
+        times = take_turns(
+            {"before": timer(lambda: run(before)), "optimized": timer(lambda: run(model))}, rounds, calls=1
+        )
         results[f"{batch} x {side}"] = {name: statistics.median(values) for name, values in times.items()}
     print_table(
         "Forward of nano, ms",
@@ -431,9 +509,9 @@ def measure_training(forms: dict[str, Forms], rounds: int) -> dict[str, float]:
     model = forms["yolox-nano"]["eager"].model.train()
     times = take_turns(
         {
-            "before, NCHW": lambda: step(before, torch.contiguous_format),
-            "NCHW": lambda: step(model, torch.contiguous_format),
-            "channels-last, as `YoloxTrainer` does": lambda: step(model, torch.channels_last),
+            "before, NCHW": timer(lambda: step(before, torch.contiguous_format)),
+            "NCHW": timer(lambda: step(model, torch.contiguous_format)),
+            "channels-last, as `YoloxTrainer` does": timer(lambda: step(model, torch.channels_last)),
         },
         max(rounds // 4, 1),
         calls=1,
@@ -447,15 +525,13 @@ def measure_training(forms: dict[str, Forms], rounds: int) -> dict[str, float]:
     return results
 
 
-def measure_memory(options: argparse.Namespace, names: list[str]) -> dict[str, float]:
-    """Peak resident memory of a fresh process that builds one form and detects in the photo eight times."""
-    results = {}
-    for variant in ("yolox-nano", "yolox-s"):
-        for name in names:
-            command = [sys.executable, __file__, "--checkpoint", str(options.checkpoint), "--photo", options.photo]
-            command += ["--folder", options.folder, "--memory-of", variant, name]
-            process = subprocess.run(command, capture_output=True, text=True, check=True)
-            results[f"{variant}, {name}"] = float(process.stdout.splitlines()[-1])
+def measure_memory(workers: dict[str, dict[str, Worker]]) -> dict[str, float]:
+    """Peak resident memory of the process of each form when it has built it and detected in the photo eight times."""
+    results = {
+        f"{variant}, {name}": worker(_result, "peak memory")
+        for variant, forms in workers.items()
+        for name, worker in forms.items()
+    }
     print_table("Peak memory of a process, MiB", ("form", "MiB"), [(n, f"{v:.0f}") for n, v in results.items()])
     return results
 
@@ -496,36 +572,25 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too (minutes to compile)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plots", type=Path)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--give-back", action="store_true", help="let every form give its freed memory back")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    if options.memory_of:
-        variant, name = options.memory_of
-        pipe = Forms(variant, options.folder, options.checkpoint)[name]
-        for _ in range(8):
-            pipe(options.photo)
-        status = Path("/proc/self/status").read_text(encoding="utf-8")  # `ru_maxrss` begins with that of the parent
-        print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
-        return
+    _quiet(options)
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
+    names = [*Forms.NAMES, *["optimized compiled"] * options.compile]
     with tempfile.TemporaryDirectory() as folder:
-        options.folder = folder
         forms = {variant: Forms(variant, folder, options.checkpoint) for variant in SIDES}
-        names = [*Forms.NAMES, *["optimized compiled"] * options.compile]
-        main_forms = {variant: forms[variant] for variant in ("yolox-nano", "yolox-s")}
+        workers = {variant: {name: Worker(options, folder, variant, name) for name in names} for variant in SIDES}
+        others = {name: Worker(options, folder, None, name) for name in OTHERS}
         results = {
-            "forms": measure_forms(main_forms, names, options.photo, options.rounds),
-            "others": measure_others(forms, list(Forms.NAMES), options.photo, max(options.rounds // 2, 1)),
+            "memory": measure_memory(workers),
+            "forms": measure_forms(workers, options.rounds),
+            "others": measure_others(workers, others, max(options.rounds // 2, 1)),
             "preprocessing": measure_preprocessing(options.rounds),
             "postprocessing": measure_postprocessing(forms, options.photo, options.rounds),
             "growth": measure_growth(forms, max(options.rounds // 3, 1)),
             "training": measure_training(forms, options.rounds),
-            "memory": measure_memory(options, list(Forms.NAMES)),
         }
     if options.json:
         options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")

@@ -12,7 +12,7 @@ from conftest import images
 from PIL import Image
 
 from yolox_hf import YoloxImageProcessor
-from yolox_hf.image_processing_yolox import nms, pillow_pixels, resize_bilinear
+from yolox_hf.image_processing_yolox import nms, resize_bilinear
 from yolox_hf.loss_yolox import box_iou
 
 
@@ -110,19 +110,6 @@ def test_a_forked_process_resizes_too(threads):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert ended == (child, 0)
-
-
-def test_pixels_of_a_photo_are_read_where_pillow_has_them():
-    image = Image.fromarray(synthetic_photo(75, 101, seed=0))
-    if not hasattr(image, "__arrow_c_array__"):
-        pytest.skip("Pillow shares its memory from version 11.2 on")
-    assert pillow_pixels(image).data_ptr() == pillow_pixels(image).data_ptr()
-    assert pillow_pixels(image).tolist() == np.asarray(image).tolist()
-    assert torch.equal(pixels(image), pixels(np.asarray(image)))  # shrunk
-    at_once = processor(96, 128, do_resize=False)
-    assert torch.equal(at_once(image).pixel_values, at_once(np.asarray(image)).pixel_values)
-    large = Image.new("RGB", (2100, 2100), (1, 2, 3))  # in more than one of Pillow's blocks
-    assert torch.equal(pixels(large)[0, :, 0, 0], torch.tensor([1.0, 2.0, 3.0]))
 
 
 def test_resize_reads_and_writes_within_larger_arrays():

@@ -50,35 +50,21 @@ RESIZED_AT_ONCE = 1 << 16  # numbers; on a CPU so many stay in its cache
 
 
 @functools.lru_cache(maxsize=64)  # photos come in few sizes, those of a video in one
-def _interpolation_table(
-    length: int, new_length: int, channels: int, stride: int, device: torch.device
-) -> tuple[Any, ...]:
-    """For each of `new_length` pixels of interleaved channels, its two neighbours among `length`, `stride` numbers
-    apart, and their weights in 1/2048ths: as NumPy arrays for a CPU, else as tensors."""
+def _interpolation_table(length: int, new_length: int, channels: int, device: torch.device) -> tuple[Any, ...]:
+    """For each of `new_length` pixels of interleaved channels, its two neighbours among `length` and their weights in
+    1/2048ths: as NumPy arrays for a CPU, else as tensors."""
     position = (torch.arange(new_length, dtype=torch.float64, device=device) + 0.5) * (length / new_length) - 0.5
     position = position.clamp(0, length - 1).float()
     first = position.floor()
     weight = (position - first)[:, None].expand(-1, channels)
     channel = torch.arange(channels, device=device)
     table = (
-        first.long()[:, None] * stride + channel,
-        (first.long() + 1).clamp(max=length - 1)[:, None] * stride + channel,
+        first.long()[:, None] * channels + channel,
+        (first.long() + 1).clamp(max=length - 1)[:, None] * channels + channel,
         ((1 - weight) * 2048).round().int(),
         (weight * 2048).round().int(),
     )
     return tuple(values.flatten().numpy() if device.type == "cpu" else values.flatten() for values in table)
-
-
-def _interleaved(image: torch.Tensor) -> torch.Tensor:
-    """(..., channels, rows, columns) to (..., rows, numbers of a row), pixel by pixel. Where it need not be copied, as
-    the pixels that Pillow shares, each pixel may have a number more than channels."""
-    pixels = image.movedim(-3, -1)
-    rows, columns = pixels.shape[-3:-1]
-    stride = pixels.stride(-2)
-    numbers = image.untyped_storage().nbytes() // image.element_size() - image.storage_offset()
-    if pixels.ndim == 3 and pixels.stride() == (columns * stride, stride, 1) and numbers >= rows * columns * stride:
-        return image.as_strided((rows, columns * stride), (columns * stride, 1))
-    return pixels.contiguous().flatten(-2)
 
 
 @functools.cache
@@ -126,10 +112,9 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int, out: torch.Ten
         out.numpy()[...] = image
         return out
     channels, device = image.shape[-3], image.device
-    lines: Any = _interleaved(image)
-    stride = lines.shape[-1] // image.shape[-1]
-    top, bottom, top_weight, bottom_weight = _interpolation_table(image.shape[-2], height, 1, 1, device)
-    left, right, left_weight, right_weight = _interpolation_table(image.shape[-1], width, channels, stride, device)
+    top, bottom, top_weight, bottom_weight = _interpolation_table(image.shape[-2], height, 1, device)
+    left, right, left_weight, right_weight = _interpolation_table(image.shape[-1], width, channels, device)
+    lines: Any = image.movedim(-3, -1).contiguous().flatten(-2)  # (..., rows, columns and channels)
     resized = lines.new_empty(*lines.shape[:-2], height, width, channels).movedim(-1, -3) if out is None else out
     filled: Any = resized.movedim(-3, -1).view(*lines.shape[:-2], height, width * channels)
     step = height
@@ -258,21 +243,6 @@ def _candidates(logits: torch.Tensor, pred_boxes: torch.Tensor, threshold: float
     centers, halves = boxes[:, :2], boxes[:, 2:] / 2
     corners = np.concatenate((centers - halves, centers + halves), axis=-1)
     return found[0], all_scores[found], all_labels[found], corners
-
-
-def pillow_pixels(image: Image.Image) -> np.ndarray | torch.Tensor:
-    """(height, width) or (height, width, channels) of a PIL image; of RGB without a copy, where Pillow and pyarrow
-    know how: Pillow 11.2 or later, and images of less than 16 MiB."""
-    if image.mode == "RGB" and hasattr(image, "__arrow_c_array__"):
-        try:
-            import pyarrow  # type: ignore[import-untyped]
-
-            shared = pyarrow.array(image).values.to_numpy(zero_copy_only=True)
-        except (ImportError, ValueError):
-            pass
-        else:
-            return _tensor_view(shared.reshape(image.height, image.width, 4))[..., :3]
-    return np.asarray(image)
 
 
 def _tensor_view(image: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -404,7 +374,7 @@ class YoloxImageProcessor(BaseImageProcessor):
                 if image.mode.startswith("I;16"):  # Pillow would clip 16 bits, not scale them
                     image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 image = image.convert("RGB")
-            image = pillow_pixels(image)
+            image = np.asarray(image)
             input_data_format = ChannelDimension.LAST
         tensor = _tensor_view(image)  # type: ignore[arg-type]
         if input_data_format is None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..detection import Detector, Result
 from ..modeling_yolox import YoloxForObjectDetection
-from ..optimization import optimize_for_inference
+from ..optimization import keep_freed_memory, optimize_for_inference
 from ..visualization import draw_boxes
 
 T = TypeVar("T")
@@ -50,7 +50,8 @@ def load_detector(
     dtype: Dtype | None,
     **options,
 ) -> Detector:
-    """The `Detector` that the options of a command describe.
+    """The `Detector` that the options of a command describe. On a CPU the process, the command's own, keeps the memory
+    that it frees.
 
     Raises:
         OSError, ValueError: of `Detector`; a ValueError also for `optimize` or `dtype` with an exported model.
@@ -58,6 +59,8 @@ def load_detector(
     detector = Detector(model, image_size, device, **options)
     if (optimize or dtype) and not isinstance(detector.model, YoloxForObjectDetection):
         raise ValueError(f"`--optimize` and `--dtype` are for models that are not exported, as {model} is.")
+    if detector.model.device.type == "cpu":
+        keep_freed_memory()
     if optimize:
         detector.model = optimize_for_inference(detector.model, dtype=dtype and dtype.value)
     elif dtype:
