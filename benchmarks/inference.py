@@ -107,17 +107,21 @@ class Forms:
     """Pipelines of one variant by the name of its form, each built when it is asked for."""
 
     NAMES = ("before", "eager", "eager, memory kept", "optimized", "optimized bfloat16", "ONNX Runtime", "OpenVINO")
+    EXPORTED = {"ONNX Runtime": "onnx", "OpenVINO": "openvino"}
     GIVE_BACK = ("before", "eager")  # the others call `keep_freed_memory`, as README does for serving
 
     def __init__(self, variant: str, folder: str, checkpoint: Path):
         self.variant, self.folder = variant, f"{folder}/{variant}"
-        if not Path(self.folder).is_dir():
-            if variant == "yolox-nano":
-                convert_checkpoint(checkpoint, self.folder)
-            else:
-                torch.manual_seed(0)
-                YoloxForObjectDetection(YoloxConfig.from_variant(variant)).save_pretrained(self.folder)
-                YoloxImageProcessor.from_variant(variant).save_pretrained(self.folder)
+        if Path(self.folder).is_dir():
+            return
+        if variant == "yolox-nano":
+            convert_checkpoint(checkpoint, self.folder)
+        else:
+            torch.manual_seed(0)
+            YoloxForObjectDetection(YoloxConfig.from_variant(variant)).save_pretrained(self.folder)
+            YoloxImageProcessor.from_variant(variant).save_pretrained(self.folder)
+        for name, format in self.EXPORTED.items():
+            export_model(self.folder, f"{self.folder}-{name}", format=format, dynamic=False)
 
     def __getitem__(self, name: str):
         processor: Any = YoloxImageProcessor.from_variant(self.variant)
@@ -129,12 +133,8 @@ class Forms:
         if name.startswith("optimized"):
             dtype = torch.bfloat16 if name.endswith("bfloat16") else None
             model = optimize_for_inference(model, dtype=dtype, compile="compiled" in name)
-        elif name in ("ONNX Runtime", "OpenVINO"):
-            exported = f"{self.folder}-{name}"
-            if not Path(exported).is_dir():
-                format = {"ONNX Runtime": "onnx", "OpenVINO": "openvino"}[name]
-                export_model(self.folder, exported, format=format, dynamic=False)
-            model = load_exported(exported)
+        elif name in self.EXPORTED:
+            model = load_exported(f"{self.folder}-{name}")
         return pipeline("object-detection", model=model, image_processor=processor)
 
 
