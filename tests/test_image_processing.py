@@ -1,8 +1,5 @@
 import itertools
 import json
-import os
-import signal
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -75,41 +72,17 @@ def test_resize_of_a_stack_is_that_of_its_images(shape):
         assert torch.equal(image[1:2], resize_bilinear(expected[1:2], *shape))
 
 
-@pytest.fixture
-def threads():
-    """Sets PyTorch's number of threads for a test."""
+def test_a_batch_in_threads_is_that_of_its_photos(photo):
+    photos = [np.roll(photo[: 50 + index], index, axis=1) for index in range(20)]
     before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-def resized_photo() -> torch.Tensor:
-    return resize_bilinear(torch.from_numpy(synthetic_photo(500, 700, seed=0)).permute(2, 0, 1), 300, 420)
-
-
-def test_two_threads_resize_as_one(threads):
-    threads(1)
-    expected = resized_photo()
-    threads(2)
-    for _ in range(5):
-        assert torch.equal(resized_photo(), expected)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
-@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-def test_a_forked_process_resizes_too(threads):
-    threads(2)
-    expected = resized_photo()  # the thread that helped here is not in the fork
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if np.array_equal(resized_photo(), expected) else 1)  # PyTorch's own threads would hang
-    deadline = time.monotonic() + 60
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if ended[0] == 0:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    assert ended == (child, 0)
+    try:
+        torch.set_num_threads(3)
+        in_threads = pixels(photos)
+        torch.set_num_threads(1)
+        assert torch.equal(in_threads, pixels(photos))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(in_threads, torch.cat([pixels(one) for one in photos]))
 
 
 def test_resize_reads_and_writes_within_larger_arrays():

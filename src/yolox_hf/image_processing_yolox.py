@@ -7,7 +7,6 @@ One processor serves with and without torchvision: everything is done by PyTorch
 """
 
 import functools
-import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -65,12 +64,6 @@ def _interpolation_table(length: int, new_length: int, channels: int, device: to
         (weight * 2048).round().int(),
     )
     return tuple(values.flatten().numpy() if device.type == "cpu" else values.flatten() for values in table)
-
-
-@functools.cache
-def _second_thread(process_id: int) -> ThreadPoolExecutor:
-    """Shares the work on a photo. A process forked from this one needs its own."""
-    return ThreadPoolExecutor(max_workers=1)
 
 
 def _has_array(tensor: torch.Tensor) -> bool:
@@ -136,25 +129,14 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int, out: torch.Ten
         pixels >>= 16  # in quarters of a level
         return pixels
 
-    starts = iter(range(0, height, step))
-
-    def fill() -> None:
-        for start in starts:  # each thread takes the next
-            part = slice(start, start + step)
-            if only_nearest:  # a whole odd factor, as from 1920 x 1080 to 640 x 360: the middle pixel of each 3 x 3
-                filled[..., part, :] = gather(gather(lines, top[part], -2), left, -1)
-            else:
-                pixels = weighted(top[part], top_weight[part])
-                pixels += weighted(bottom[part], bottom_weight[part])
-                filled[..., part, :] = (pixels + 2) >> 2
-
-    if device.type == "cpu" and height > step and torch.get_num_threads() > 1:
-        second = _second_thread(os.getpid()).submit(fill)
-        fill()
-        if not second.cancel():  # it had begun, and may not have finished its last part
-            second.result()
-    else:
-        fill()
+    for start in range(0, height, step):
+        part = slice(start, start + step)
+        if only_nearest:  # a whole odd factor, as from 1920 x 1080 to 640 x 360: the middle pixel of each 3 x 3
+            filled[..., part, :] = gather(gather(lines, top[part], -2), left, -1)
+        else:
+            pixels = weighted(top[part], top_weight[part])
+            pixels += weighted(bottom[part], bottom_weight[part])
+            filled[..., part, :] = (pixels + 2) >> 2
     return resized
 
 
@@ -467,10 +449,11 @@ class YoloxImageProcessor(BaseImageProcessor):
             device=images[0].device,
             memory_format=torch.channels_last,  # as the photos are, and as the network wants it
         )
-        # Images of one shape are resized together, unless they lie on the CPU, where that does not pay.
+        # Images of one shape are resized together, but on the CPU, where that does not pay, in threads.
         stacks, places = group_images_by_shape(images, disable_grouping=disable_grouping)
-        for key, stack in stacks.items():
-            members = [index for index, place in places.items() if place[0] == key]
+
+        def letterbox(key) -> None:
+            stack, members = stacks[key], [index for index, place in places.items() if place[0] == key]
             height, width, scale = scales[members[0]]
             height, width = max(int(height * scale), 1), max(int(width * scale), 1)
             if len(members) == 1:
@@ -481,6 +464,14 @@ class YoloxImageProcessor(BaseImageProcessor):
             for member in members:
                 _assign(pixel_values[member, :, :height, width:], pad_value)
                 _assign(pixel_values[member, :, height:], pad_value)
+
+        num_threads = min(torch.get_num_threads(), len(stacks)) if _has_array(pixel_values) else 1
+        if num_threads > 1:
+            with ThreadPoolExecutor(num_threads) as pool:
+                list(pool.map(letterbox, stacks))
+        else:
+            for key in stacks:
+                letterbox(key)
 
         if do_rescale:
             pixel_values *= rescale_factor
