@@ -8,7 +8,7 @@ from .configuration_yolox import YoloxConfig
 from .export import YoloxExportedConfig, YoloxExportedForObjectDetection, export_model, load_exported
 from .image_processing_yolox import YoloxImageProcessor
 from .modeling_yolox import YoloxBackbone, YoloxForObjectDetection, YoloxModel, YoloxPreTrainedModel
-from .optimization import optimize_for_inference
+from .optimization import keep_freed_memory, optimize_for_inference
 
 __version__ = "0.1.0.dev0"
 
@@ -42,6 +42,7 @@ __all__ = [
     "YoloxModel",
     "YoloxPreTrainedModel",
     "export_model",
+    "keep_freed_memory",
     "load_exported",
     "optimize_for_inference",
 ]
