@@ -6,12 +6,29 @@ import copy
 import ctypes
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .modeling_yolox import YoloxConvLayer, YoloxForObjectDetection
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class FoldedConvLayer(nn.Module):
+    """A `YoloxConvLayer` in evaluation, its norm folded into the convolution. It is one module and not three, as calling
+    them takes a fiftieth of YOLOX-Nano's time."""
+
+    def __init__(self, layer: YoloxConvLayer):
+        super().__init__()
+        conv = fuse_conv_bn_eval(layer.conv, layer.norm)
+        self.weight, self.bias, self.activation = conv.weight, conv.bias, layer.activation
+        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
+
+    def forward(self, hidden_state: torch.Tensor) -> torch.Tensor:
+        return self.activation(
+            F.conv2d(hidden_state, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        )
 
 
 def optimize_for_inference(
@@ -43,9 +60,10 @@ def optimize_for_inference(
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(map(str, DTYPES))}, got {dtype}.")
     optimized = copy.deepcopy(model).eval().requires_grad_(False)
-    for layer in optimized.modules():
-        if type(layer).__name__ == YoloxConvLayer.__name__ and isinstance(layer.norm, nn.BatchNorm2d):
-            layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), nn.Identity()
+    for module in list(optimized.modules()):
+        for name, layer in module.named_children():
+            if type(layer).__name__ == YoloxConvLayer.__name__:
+                setattr(module, name, FoldedConvLayer(layer))
     optimized.to(dtype=dtype, memory_format=torch.channels_last)
     if compile:
         # Frozen weights are laid out for the CPU once, and let no shape be dynamic.
