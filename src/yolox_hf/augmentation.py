@@ -237,7 +237,7 @@ def _resample(batch: Batch, geometry: _Geometry, size: tuple[int, int], config: 
     if config.mosaic_probability > 0:
         # 0 or 1, between which `lerp` chooses exactly, and faster than a look-up.
         right, below = (from_x >= center[..., :1]).float(), (from_y >= center[..., 1:]).float()
-        left_x, top_y, right_x, bottom_y = offsets[:, (0, 3)].flatten(1)[..., None, None].unbind(dim=1)
+        left_x, top_y, right_x, bottom_y = offsets[:, ::3].flatten(1)[..., None, None].unbind(dim=1)
         from_x -= torch.lerp(left_x, right_x, right)
         from_y -= torch.lerp(top_y, bottom_y, below)
         top_left, top_right, bottom_left, bottom_right = sources.float()[..., None, None].unbind(dim=1)
