@@ -238,7 +238,7 @@ _WORK: dict[str, Callable[[], Any]] = {}  # what the process of a worker can do
 
 def _build(options: argparse.Namespace, folder: str, variant: str | None, name: str) -> None:
     _quiet(options)
-    if variant and name not in Forms.GIVE_BACK and not options.give_back:
+    if variant and name not in Forms.GIVE_BACK:
         keep_freed_memory()
     pipe = Forms(variant, folder, options.checkpoint)[name] if variant else other_detector(name)
     for _ in range(8):
@@ -580,7 +580,6 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too (minutes to compile)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plots", type=Path)
-    parser.add_argument("--give-back", action="store_true", help="let every form give its freed memory back")
     options = parser.parse_args()
     _quiet(options)
     print(

@@ -193,6 +193,13 @@ def test_optimize_and_dtype_reach_the_model(optimize, dtype):
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()) != optimize
 
 
+def test_a_command_keeps_the_memory_that_it_frees(monkeypatch):
+    calls = []
+    monkeypatch.setattr("yolox_hf.cli.common.keep_freed_memory", lambda: calls.append("kept"))
+    load_detector(str(DEMO_MODEL), None, "cpu", False, None)
+    assert calls == ["kept"]
+
+
 def test_an_exported_model_is_what_it_is(monkeypatch):
     monkeypatch.setattr("yolox_hf.cli.common.Detector", lambda *_, **__: SimpleNamespace(model=object()))
     with pytest.raises(ValueError, match="for models that are not exported, as exported/ is"):

@@ -102,7 +102,7 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int, out: torch.Ten
     if image.shape[-2:] == (height, width):
         if out is None:
             return image
-        out.numpy()[...] = image
+        _assign(out, image)
         return out
     channels, device = image.shape[-3], image.device
     top, bottom, top_weight, bottom_weight = _interpolation_table(image.shape[-2], height, 1, device)
@@ -144,7 +144,8 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int, out: torch.Ten
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """(n, m): whether the IoU of `boxes` (n, 4) and `others` (m, 4), as corners, is above the threshold."""
+    """(n, m): whether the IoU of `boxes` (n, 4) and `others` (m, 4), as corners, is above the threshold. The loss's
+    `box_iou` in NumPy, which takes half of the time for the few boxes of a photo."""
     left, top, right, bottom = boxes.T[:, :, None]
     other_left, other_top, other_right, other_bottom = others.T
     width = np.minimum(right, other_right) - np.maximum(left, other_left)
