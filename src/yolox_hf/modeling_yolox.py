@@ -436,22 +436,17 @@ def decode_boxes(box_maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
     Returns:
         (batch_size, num_anchors, 4): (center_x, center_y, width, height) relative to the padded input.
     """
-    boxes = []
-    for box_map in box_maps:
-        box_map = box_map.float()
-        height, width = box_map.shape[-2:]
-        # The decoded box is in cells of this map, and the map spans the input: so many cells are the whole of it.
-        rows = torch.arange(height, dtype=torch.float32, device=box_map.device)[:, None]
-        columns = torch.arange(width, dtype=torch.float32, device=box_map.device)
-        offset_x, offset_y, log_width, log_height = box_map.unbind(dim=1)
-        decoded = (
-            (offset_x + columns) / width,
-            (offset_y + rows) / height,
-            log_width.exp() / width,
-            log_height.exp() / height,
-        )
-        boxes.append(torch.stack(decoded, dim=-1).flatten(1, 2))
-    return torch.cat(boxes, dim=1)
+    # The decoded box is in cells of its map, and the map spans the input: so many cells are the whole of it.
+    cells, sizes = [], []
+    for height, width in (box_map.shape[-2:] for box_map in box_maps):
+        sides = (torch.arange(side, dtype=torch.float32, device=box_maps[0].device) for side in (height, width))
+        rows, columns = torch.meshgrid(*sides, indexing="ij")
+        cells.append(torch.stack((columns, rows)).flatten(1))
+        sizes.append(torch.stack((torch.full_like(rows, width), torch.full_like(rows, height))).flatten(1))
+    cell, size = torch.cat(cells, dim=1), torch.cat(sizes, dim=1)  # (2, num_anchors)
+    boxes = torch.cat([box_map.flatten(2) for box_map in box_maps], dim=2).float()
+    offset, log_side = boxes.split(2, dim=1)
+    return torch.cat(((offset + cell) / size, log_side.exp() / size), dim=1).transpose(1, 2).contiguous()
 
 
 def joint_logits(class_logits: torch.Tensor, objectness_logits: torch.Tensor) -> torch.Tensor:
@@ -465,7 +460,9 @@ def joint_logits(class_logits: torch.Tensor, objectness_logits: torch.Tensor) ->
         (batch_size, num_anchors, num_labels): with objectness o and class c, -log(exp(-o) + exp(-c) (1 + exp(-o))).
     """
     negative_objectness = -objectness_logits.float()
-    return -torch.logaddexp(negative_objectness, F.softplus(negative_objectness) - class_logits.float())
+    # softplus, but exact for any number and, in ONNX Runtime, in a fifth of the time
+    softplus = torch.logaddexp(negative_objectness, torch.zeros_like(negative_objectness))
+    return -torch.logaddexp(negative_objectness, softplus - class_logits.float())
 
 
 # ---- models
