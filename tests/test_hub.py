@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import pipeline
 
 from yolox_hf import YoloxForObjectDetection, YoloxImageProcessor
+from yolox_hf.export import export_model
 from yolox_hf.hub import push_to_hub
 
 TOKEN = "hf_secret"
@@ -79,6 +80,17 @@ def test_pipeline_loads_from_the_hub(how, model_dir, picture, tmp_path):
     assert expected
     with HubServer(contents(model_dir)) as hub:
         process = run(LOAD, hub, tmp_path / "home", REPO, picture, how)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout) == expected
+
+
+def test_an_export_loads_from_the_hub(model_dir, picture, tmp_path):
+    pytest.importorskip("onnxruntime")
+    exported = export_model(model_dir, tmp_path / "exported", format="onnx")
+    expected = pipeline("object-detection", model=str(exported))(str(picture), threshold=0.3)
+    assert expected
+    with HubServer(contents(exported)) as hub:
+        process = run(LOAD, hub, tmp_path / "home", REPO, picture, "package")
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout) == expected
 
