@@ -58,6 +58,8 @@ def test_shrinking_by_an_odd_factor_takes_the_middle_pixels():
     image = images(0, 1, 135, 240)[0].to(torch.uint8)
     assert torch.equal(resize_bilinear(image, 45, 80), image[:, 1::3, 1::3])
     assert torch.equal(resize_bilinear(image, 27, 80), image[:, 2::5, 1::3])
+    letterboxed = processor(64, 80)(image).pixel_values[0]
+    assert torch.equal(letterboxed[:, :45], image[:, 1::3, 1::3].float())
     mixed = image.float()[:, 1::3].unflatten(-1, (120, 2)).mean(dim=-1)  # columns shrink by two: halfway between both
     assert torch.equal(resize_bilinear(image, 45, 120), (mixed + 0.25).round().to(torch.uint8))
 

@@ -74,7 +74,7 @@ def _has_array(tensor: torch.Tensor) -> bool:
 
 def _assign(target: torch.Tensor, values: torch.Tensor | float) -> None:
     if _has_array(target):
-        target.numpy()[...] = values
+        target.numpy()[...] = values.numpy() if isinstance(values, torch.Tensor) else values
     else:
         target[...] = values
 
@@ -99,10 +99,16 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int, out: torch.Ten
         flat = image.reshape(-1, *image.shape[-3:])
         resized = F.interpolate(flat, (height, width), mode="bilinear", align_corners=False)
         image = resized.reshape(*image.shape[:-2], height, width)
-    if image.shape[-2:] == (height, width):
+    row_step, column_step = image.shape[-2] // height, image.shape[-1] // width
+    if row_step % 2 and column_step % 2 and image.shape[-2:] == (height * row_step, width * column_step):
+        # A whole odd factor, as from 1920 x 1080 to 640 x 360: the middle pixel of each 3 x 3.
+        image = image[..., row_step // 2 :: row_step, column_step // 2 :: column_step]
         if out is None:
             return image
-        _assign(out, image)
+        # NumPy is fast over long rows, which pixels apart from each other have in one channel only.
+        planes = zip(out.unbind(-3), image.unbind(-3)) if column_step > 1 else [(out, image)]
+        for target, values in planes:
+            _assign(target, values)
         return out
     channels, device = image.shape[-3], image.device
     top, bottom, top_weight, bottom_weight = _interpolation_table(image.shape[-2], height, 1, device)
@@ -115,7 +121,6 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int, out: torch.Ten
         # NumPy gathers bytes several times faster than PyTorch.
         lines, filled = lines.numpy(), filled.numpy()
         step = max(RESIZED_AT_ONCE // (width * channels), 1)
-    only_nearest = device.type == "cpu" and not (bottom_weight.any() or right_weight.any())
 
     def gather(values, indices, axis: int):
         return values.take(indices, axis) if isinstance(values, np.ndarray) else values.index_select(axis, indices)
@@ -131,12 +136,9 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int, out: torch.Ten
 
     for start in range(0, height, step):
         part = slice(start, start + step)
-        if only_nearest:  # a whole odd factor, as from 1920 x 1080 to 640 x 360: the middle pixel of each 3 x 3
-            filled[..., part, :] = gather(gather(lines, top[part], -2), left, -1)
-        else:
-            pixels = weighted(top[part], top_weight[part])
-            pixels += weighted(bottom[part], bottom_weight[part])
-            filled[..., part, :] = (pixels + 2) >> 2
+        pixels = weighted(top[part], top_weight[part])
+        pixels += weighted(bottom[part], bottom_weight[part])
+        filled[..., part, :] = (pixels + 2) >> 2
     return resized
 
 
