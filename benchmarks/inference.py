@@ -104,12 +104,15 @@ def baseline_module(name: str) -> Any:
     return importlib.import_module(f"{package}.{name}")
 
 
+KEPT = ", memory kept"  # what calls `keep_freed_memory`, as README does for serving
+
+
 class Forms:
     """Pipelines of one variant by the name of its form, each built when it is asked for."""
 
-    NAMES = ("before", "eager", "eager, memory kept", "optimized", "optimized bfloat16", "ONNX Runtime", "OpenVINO")
+    NAMES = ("before", "eager", f"eager{KEPT}", "optimized", "optimized bfloat16", "ONNX Runtime", "OpenVINO")
     EXPORTED = {"ONNX Runtime": "onnx", "OpenVINO": "openvino"}
-    GIVE_BACK = ("before", "eager")  # the others call `keep_freed_memory`, as README does for serving
+    GIVE_BACK = ("before", "eager")  # the others keep freed memory
 
     def __init__(self, variant: str, folder: str, checkpoint: Path):
         self.variant, self.folder = variant, f"{folder}/{variant}"
@@ -139,7 +142,7 @@ class Forms:
         return pipeline("object-detection", model=model, image_processor=processor)
 
 
-OTHERS = ("D-FINE nano", "RT-DETR R18", "YOLOS tiny")
+OTHERS = ("D-FINE nano", "RT-DETR R18", "YOLOS tiny", f"D-FINE nano{KEPT}", f"RT-DETR R18{KEPT}", f"YOLOS tiny{KEPT}")
 
 
 def other_detector(name: str) -> Any:
@@ -205,7 +208,7 @@ def other_detector(name: str) -> Any:
         "D-FINE nano": (DFineForObjectDetection, d_fine_nano, RTDetrImageProcessorPil),
         "RT-DETR R18": (RTDetrForObjectDetection, rt_detr_r18, RTDetrImageProcessorPil),
         "YOLOS tiny": (YolosForObjectDetection, yolos_tiny, YolosImageProcessorPil),
-    }[name]
+    }[name.removesuffix(KEPT)]
     return pipeline("object-detection", model=model_class(config).eval(), image_processor=processor_class())
 
 
@@ -238,7 +241,7 @@ _WORK: dict[str, Callable[[], Any]] = {}  # what the process of a worker can do
 
 def _build(options: argparse.Namespace, folder: str, variant: str | None, name: str) -> None:
     _quiet(options)
-    if variant and name not in Forms.GIVE_BACK:
+    if name.endswith(KEPT) or (variant and name not in Forms.GIVE_BACK):
         keep_freed_memory()
     pipe = Forms(variant, folder, options.checkpoint)[name] if variant else other_detector(name)
     for _ in range(8):
@@ -346,11 +349,10 @@ def measure_others(workers: dict[str, dict[str, Worker]], others: dict[str, Work
             if name != "before":
                 timers[f"{variant}, {name}"] = worker.timer("detect")
     times = {name: statistics.median(values) for name, values in take_turns(timers, rounds, calls=2).items()}
-    d_fine, rt_detr, yolos = (times[name] for name in ("D-FINE nano", "RT-DETR R18", "YOLOS tiny"))
     print_table(
         "Beside other detectors of transformers, file to boxes",
-        ("model", "ms", "D-FINE nano takes", "RT-DETR R18 takes", "YOLOS tiny takes"),
-        [(name, value, d_fine / value, rt_detr / value, yolos / value) for name, value in times.items()],
+        ("model", "ms", *(f"{name} takes" for name in others)),
+        [(name, value, *(times[other] / value for other in others)) for name, value in times.items()],
     )
     return times
 
@@ -575,7 +577,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the original's yolox_nano.pth")
     parser.add_argument("--photo", required=True)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--starts", type=int, default=3, help="times that the forms are started")
+    parser.add_argument("--starts", type=int, default=5, help="times that the forms are started")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too (minutes to compile)")
     parser.add_argument("--json", type=Path)
