@@ -142,7 +142,7 @@ class Forms:
         return pipeline("object-detection", model=model, image_processor=processor)
 
 
-OTHERS = ("D-FINE nano", "RT-DETR R18", "YOLOS tiny", f"D-FINE nano{KEPT}", f"RT-DETR R18{KEPT}", f"YOLOS tiny{KEPT}")
+OTHERS = [name + kept for kept in ("", KEPT) for name in ("D-FINE nano", "RT-DETR R18", "YOLOS tiny")]
 
 
 def other_detector(name: str) -> Any:

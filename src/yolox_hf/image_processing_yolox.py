@@ -91,7 +91,7 @@ def resize_bilinear(image: torch.Tensor, height: int, width: int, out: torch.Ten
         out: where to write the result, of any dtype, with the channels last in memory.
 
     Returns:
-        (..., channels, `height`, `width`), of the same dtype, or `out`.
+        (..., channels, `height`, `width`), of the same dtype, or `out`. A view where there is nothing to interpolate.
     """
     if out is not None and not _has_array(out):
         return out.copy_(resize_bilinear(image, height, width))

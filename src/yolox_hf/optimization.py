@@ -76,9 +76,9 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, for training and detection on a CPU under Linux.
 
     glibc gives the memory of a step back to the system, and the next step waits for it page by page: about a sixth of
-    a training step of YOLOX-Nano, and an eighth of a photo's way through it (`benchmarks/RESULTS.md`). It is a
-    setting of the whole process, so it is yours to make: call it once. `yolox-hf detect`, `evaluate` and `train` do,
-    where there is no accelerator.
+    a training step of YOLOX-Nano, or of a photo's way through it (`benchmarks/RESULTS.md`). It is a setting of the
+    whole process, so it is yours to make: call it once. `yolox-hf detect`, `evaluate` and `train` do, where there is
+    no accelerator.
 
     Returns:
         True where it is set; False where the C library is not glibc.
